@@ -1,0 +1,25 @@
+"""Is this process alive, and may it get traffic?"""
+
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
+
+
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """200 while the process serves requests, whatever its neighbours do."""
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200 when the database answers and all migrations are applied, 503 with the reason otherwise."""
+    try:
+        executor = MigrationExecutor(connection)
+        missing = [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    except DatabaseError:
+        return JsonResponse({"ready": False, "reason": "the database does not answer"}, status=503)
+    if missing:
+        return JsonResponse({"ready": False, "reason": "migrations are missing", "missing": missing}, status=503)
+    return JsonResponse({"ready": True})
