@@ -1,0 +1,124 @@
+"""Anticipated refusals: what a verb answers when the rules say no.
+
+Each has a stable `code` (the snake_case of its class), a sentence that can be read aloud, and plain details.
+"""
+
+import re
+from typing import Any
+
+
+class LoyaltyError(Exception):
+    """A refusal with a sentence for people and a code for machines."""
+
+    def __init__(self, sentence: str, **details: Any) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.details = details
+
+    @property
+    def code(self) -> str:
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+
+class MerchantNotFound(LoyaltyError):
+    """No merchant has this id or slug."""
+
+
+class MerchantExists(LoyaltyError):
+    """A merchant with this slug is there already."""
+
+
+class CardNotFound(LoyaltyError):
+    """The merchant has no such card."""
+
+
+class CardNotActive(LoyaltyError):
+    """The card is suspended, closed, merged or erased."""
+
+
+class CardOfAnotherStore(LoyaltyError):
+    """The program keeps cards to the store that enrolled them."""
+
+
+class AlreadyEnrolled(LoyaltyError):
+    """The customer has a card; `card_id` names it."""
+
+
+class EnrolmentClosed(LoyaltyError):
+    """The merchant or its program takes no new cards."""
+
+
+class ConflictingCustomer(LoyaltyError):
+    """E-mail, phone and external id given belong to different customers."""
+
+
+class InvalidInput(LoyaltyError):
+    """A value has a form that cannot be used; the sentence says which and why."""
+
+
+class InvalidAmount(InvalidInput):
+    """An amount is not a decimal that the currency can hold."""
+
+
+class BelowMinimumPurchase(LoyaltyError):
+    """The program earns nothing under its minimum."""
+
+
+class ReceiptRequired(LoyaltyError):
+    """The program wants a receipt number with every sale."""
+
+
+class DuplicateReceipt(LoyaltyError):
+    """The store already earned on this receipt."""
+
+
+class DailyLimitReached(LoyaltyError):
+    """The card has earned as often today as the program allows."""
+
+
+class MomentNotAccepted(LoyaltyError):
+    """The time of the sale is too long ago or in the future."""
+
+
+class InsufficientPoints(LoyaltyError):
+    """The balance is smaller than what was asked for."""
+
+
+class BelowMinimumRedemption(LoyaltyError):
+    """The program redeems only larger amounts of points."""
+
+
+class RewardNotAvailable(LoyaltyError):
+    """The reward is unknown, switched off or outside its dates."""
+
+
+class OutOfStock(LoyaltyError):
+    """The last of this reward is gone."""
+
+
+class ReasonRequired(LoyaltyError):
+    """Who changes a card by hand says why."""
+
+
+class NothingToChange(LoyaltyError):
+    """The card or program already is as asked for."""
+
+
+class RunNotFound(LoyaltyError):
+    """No expiration run has this number."""
+
+
+class RunNotFinished(LoyaltyError):
+    """The expiration run is still working; give it back afterwards."""
+
+
+class InvalidPolicy(LoyaltyError):
+    """Days, warning and notice of an expiry policy contradict each other."""
+
+
+class ConfirmationRequired(LoyaltyError):
+    """The change takes points sooner; `impact` says from how many cards."""
+
+
+class ImportRefused(LoyaltyError):
+    """A file has problems; `problems` names them by line."""

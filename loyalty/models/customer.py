@@ -1,0 +1,43 @@
+from django.db import models
+from django.db.models.functions import Lower
+
+from loyalty.models.merchant import Merchant
+
+
+class Customer(models.Model):
+    """A person who has, or had, a card of a merchant. Missing values are empty strings."""
+
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="customers")
+    first_name = models.CharField(max_length=80, blank=True)
+    last_name = models.CharField(max_length=80, blank=True)
+    email = models.EmailField("e-mail", blank=True)
+    phone = models.CharField(max_length=16, blank=True, help_text="E.164, such as +352621123456.")
+    birth_date = models.DateField(null=True, blank=True)
+    locale = models.CharField(max_length=16, blank=True)
+    external_id = models.CharField(max_length=80, blank=True, help_text="The customer's name in another system.")
+    terms_accepted_at = models.DateTimeField(null=True, blank=True)
+    marketing_consent_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    erased_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "merchant", Lower("email"), condition=~models.Q(email=""), name="customer_email_once_per_merchant"
+            ),
+            models.UniqueConstraint(
+                fields=["merchant", "phone"], condition=~models.Q(phone=""), name="customer_phone_once_per_merchant"
+            ),
+            models.UniqueConstraint(
+                fields=["merchant", "external_id"],
+                condition=~models.Q(external_id=""),
+                name="customer_external_id_once_per_merchant",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(phone="") | models.Q(phone__regex=r"^\+[1-9][0-9]{6,14}$"),
+                name="customer_phone_is_e164",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip() or self.external_id or f"customer {self.pk}"

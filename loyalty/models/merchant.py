@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from loyalty.models.money import CURRENCIES
+
+
+def validate_timezone(name: str) -> None:
+    if name not in available_timezones():
+        raise ValidationError(f"{name} is not a time zone of the IANA list, such as Europe/Luxembourg.")
+
+
+def validate_currency(code: str) -> None:
+    if code not in CURRENCIES:
+        raise ValidationError(f"{code} is not a currency code of ISO 4217, such as EUR.")
+
+
+class Merchant(models.Model):
+    """A business with shops. Cards, customers and points belong to exactly one."""
+
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=60, unique=True)
+    timezone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="Decides when a day begins, and so the last day points can be used.",
+    )
+    currency = models.CharField(
+        max_length=3,
+        validators=[validate_currency],
+        help_text="ISO 4217. Cannot change once a transaction exists.",
+    )
+    country = models.CharField(
+        max_length=2, blank=True, validators=[RegexValidator(r"^[A-Z]{2}$", "Two capital letters, such as LU.")]
+    )
+    locale = models.CharField(max_length=16, default="en", help_text="For customers who have not chosen a language.")
+    support_email = models.EmailField(blank=True, help_text="Where customers' answers to our messages go.")
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(slug=""), name="merchant_has_a_slug"),
+            models.CheckConstraint(condition=models.Q(currency__regex=r"^[A-Z]{3}$"), name="merchant_currency_is_iso"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Store(models.Model):
+    """A shop of a merchant."""
+
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="stores")
+    name = models.CharField(max_length=120)
+    code = models.SlugField(max_length=40)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["merchant", "code"], name="store_code_once_per_merchant")]
+
+    def __str__(self) -> str:
+        return self.name

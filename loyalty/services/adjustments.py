@@ -1,0 +1,99 @@
+"""Changes by hand, each with an actor and a reason."""
+
+from datetime import datetime
+
+import structlog
+from django.db import transaction
+
+from loyalty.errors import CardNotActive, InvalidInput, NothingToChange, ReasonRequired
+from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
+from loyalty.services import ledger
+from loyalty.services.ledger import Move
+
+log = structlog.get_logger()
+
+
+def require_reason(reason: str) -> str:
+    """The reason without surrounding space.
+
+    Raises:
+        ReasonRequired: there is none.
+    """
+    if not reason.strip():
+        raise ReasonRequired("Please give a reason; it is kept with the change.")
+    return reason.strip()
+
+
+def require_in_use(card: Card) -> None:
+    if card.status not in Card.IN_USE:
+        raise CardNotActive(f"This card is {card.get_status_display()} and cannot be changed.", status=card.status)
+
+
+@transaction.atomic
+def adjust(
+    *, merchant: Merchant, card_id: int, points: int, reason: str, actor: str, at: datetime, stamps: int = 0
+) -> Transaction:
+    """Add or take points and stamps by hand. More points count as activity, fewer do not.
+
+    Raises:
+        CardNotFound: the merchant has no such card.
+        CardNotActive: the card is closed, merged or erased. A suspended one can be adjusted.
+        ReasonRequired: there is no reason.
+        InvalidInput: nothing would change, or the card would hold more than it can.
+        InsufficientPoints: the balance is smaller than what is taken.
+    """
+    reason = require_reason(reason)
+    if not points and not stamps:
+        raise InvalidInput("An adjustment of 0 changes nothing.", field="points")
+    card = ledger.lock(card_id, merchant=merchant)
+    require_in_use(card)
+    move = Move(
+        type=TransactionType.ADMIN_ADJUSTMENT,
+        points=points,
+        stamps=stamps,
+        reason=reason,
+        actor=actor,
+        transaction_at=at,
+    )
+    row = ledger.post(card, move, at=at)
+    log.info("loyalty.points_adjusted", card_id=card_id, transaction_id=row.pk, points=points, stamps=stamps)
+    return row
+
+
+@transaction.atomic
+def exempt_from_expiry(*, merchant: Merchant, card_id: int, reason: str, actor: str, at: datetime) -> Card:
+    """Take a card out of expiry: no warnings, nothing expires, until the exemption is ended.
+
+    Raises:
+        CardNotFound, CardNotActive, ReasonRequired: as for an adjustment.
+        NothingToChange: the card is exempt already.
+    """
+    return _set_exemption(True, merchant=merchant, card_id=card_id, reason=reason, actor=actor, at=at)
+
+
+@transaction.atomic
+def end_exemption(*, merchant: Merchant, card_id: int, reason: str, actor: str, at: datetime) -> Card:
+    """Put a card back into expiry. It is warned again, with a full notice period, before anything expires.
+
+    Raises:
+        CardNotFound, CardNotActive, ReasonRequired: as for an adjustment.
+        NothingToChange: the card is not exempt.
+    """
+    card = _set_exemption(False, merchant=merchant, card_id=card_id, reason=reason, actor=actor, at=at)
+    CardBalance.objects.filter(card=card).update(last_expiration_warning_at=None)
+    card.balance.last_expiration_warning_at = None
+    return card
+
+
+def _set_exemption(exempt: bool, *, merchant: Merchant, card_id: int, reason: str, actor: str, at: datetime) -> Card:
+    reason = require_reason(reason)
+    card = ledger.lock(card_id, merchant=merchant)
+    require_in_use(card)
+    if card.expiration_exempt == exempt:
+        raise NothingToChange(f"This card is {'already' if exempt else 'not'} exempt from expiry.")
+    card.expiration_exempt = exempt
+    card.expiration_exempt_reason = reason if exempt else ""
+    card.save(update_fields=["expiration_exempt", "expiration_exempt_reason"])
+    ExemptionChange.objects.create(card=card, exempt=exempt, reason=reason, actor=actor, changed_at=at)
+    log.info("loyalty.exemption_changed", card_id=card_id, exempt=exempt)
+    return card

@@ -1,0 +1,119 @@
+"""Customers get their card."""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+
+from loyalty.errors import AlreadyEnrolled, ConflictingCustomer, EnrolmentClosed
+from loyalty.models import Card, Customer, Merchant, Program, Store, TransactionType
+from loyalty.models.contact import normalised_email, normalised_phone
+from loyalty.services import ledger, messages
+from loyalty.services.ledger import Move
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Who enrols. Each value may be empty."""
+
+    first_name: str = ""
+    last_name: str = ""
+    email: str = ""
+    phone: str = ""
+    birth_date: date | None = None
+    locale: str = ""
+    external_id: str = ""
+    terms_accepted_at: datetime | None = None
+    marketing_consent_at: datetime | None = None
+
+
+def enrol(*, merchant: Merchant, person: Person, at: datetime, store: Store | None = None, actor: str = "") -> Card:
+    """Give a customer a card: the customer, the card, its first ledger row, the welcome bonus and a message.
+
+    A known customer (same e-mail, phone or external id) without a card in use gets a new one.
+
+    Raises:
+        EnrolmentClosed: the merchant has no active program.
+        AlreadyEnrolled: the customer has a card; `card_id` names it.
+        ConflictingCustomer: e-mail, phone and external id belong to different customers.
+        InvalidInput: the e-mail address or phone number has no usable form.
+    """
+    program = open_program(merchant)
+    customer = _customer(merchant, person, at=at)
+    try:
+        with transaction.atomic():
+            card = _issue(program, customer, store=store, actor=actor, at=at)
+    except IntegrityError:
+        # Somebody enrolled the same customer at the same moment: theirs is the card.
+        _refuse_if_enrolled(_known(merchant, customer).first())
+        raise
+    log.info("loyalty.card_created", merchant_id=merchant.pk, card_id=card.pk)
+    return card
+
+
+def open_program(merchant: Merchant) -> Program:
+    program = Program.objects.select_related("merchant").filter(
+        merchant=merchant, is_active=True, merchant__is_active=True
+    )
+    if found := program.first():
+        return found
+    raise EnrolmentClosed("This merchant gives out no cards at the moment.")
+
+
+def _customer(merchant: Merchant, person: Person, *, at: datetime) -> Customer:
+    """The customer that is meant: a known one, or a new one that is not saved yet."""
+    customer = Customer(
+        merchant=merchant,
+        first_name=person.first_name.strip(),
+        last_name=person.last_name.strip(),
+        email=normalised_email(person.email),
+        phone=normalised_phone(person.phone, country=merchant.country),
+        birth_date=person.birth_date,
+        locale=person.locale,
+        external_id=person.external_id.strip(),
+        terms_accepted_at=person.terms_accepted_at,
+        marketing_consent_at=person.marketing_consent_at,
+        created_at=at,
+    )
+    known = list(_known(merchant, customer)[:2])
+    if len(known) > 1:
+        raise ConflictingCustomer("The e-mail address and the phone number belong to different customers.")
+    if known:
+        _refuse_if_enrolled(known[0])
+    return known[0] if known else customer
+
+
+def _known(merchant: Merchant, customer: Customer) -> QuerySet[Customer]:
+    same = Q(pk=None)
+    if customer.email:
+        same |= Q(email__iexact=customer.email)
+    if customer.phone:
+        same |= Q(phone=customer.phone)
+    if customer.external_id:
+        same |= Q(external_id=customer.external_id)
+    return Customer.objects.filter(same, merchant=merchant).order_by("pk")
+
+
+def _refuse_if_enrolled(customer: Customer | None) -> None:
+    card = Card.objects.in_use().filter(customer=customer).first() if customer else None
+    if card:
+        raise AlreadyEnrolled("This customer already has a card.", card_id=card.pk)
+
+
+def _issue(program: Program, customer: Customer, *, store: Store | None, actor: str, at: datetime) -> Card:
+    if customer.pk is None:
+        customer.save(force_insert=True)
+    card = Card.objects.create(program=program, customer=customer, enrolled_at_store=store, created_at=at)
+    moves = [Move(type=TransactionType.CARD_CREATED, transaction_at=at, store=store, actor=actor)]
+    bonus = program.welcome_bonus_points
+    if bonus:
+        moves.append(
+            Move(type=TransactionType.WELCOME_BONUS, points=bonus, transaction_at=at, store=store, actor=actor)
+        )
+    ledger.open_balances([ledger.Opening(card, moves)], at=at)
+    messages.queue_enrolment(card, welcome_bonus=bonus, at=at)
+    return card

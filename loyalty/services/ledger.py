@@ -1,0 +1,297 @@
+"""The one place where balances move. Each move is a ledger row and a new balance, in one transaction.
+
+`lock`, decide on what it returned, `post`. The database repeats the rules as constraints and triggers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, NamedTuple
+
+from django.db import connection, models
+
+from loyalty.errors import CardNotFound, InsufficientPoints, InvalidInput
+from loyalty.models import (
+    Card,
+    CardBalance,
+    ExpirationRun,
+    Merchant,
+    Reward,
+    StaffMember,
+    Store,
+    Transaction,
+    TransactionType,
+)
+
+MAX_BALANCE = 2_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Move:
+    """What happened to a card. `transaction_at` is the moment in the shop."""
+
+    type: TransactionType
+    transaction_at: datetime
+    points: int = 0
+    stamps: int = 0
+    amount_minor: int | None = None
+    points_per_unit: Decimal | None = None
+    store: Store | None = None
+    staff_member: StaffMember | None = None
+    actor: str = ""
+    receipt_number: str = ""
+    reward: Reward | None = None
+    reverses: Transaction | None = None
+    reverses_in_full: bool = False
+    reason: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts_as_activity(self) -> bool:
+        if self.type == TransactionType.ADMIN_ADJUSTMENT:
+            # Points given back live a full term again; otherwise tonight's run would take them.
+            return self.points > 0 or self.stamps > 0
+        return self.type in Transaction.COUNTS_AS_ACTIVITY
+
+
+class Opening(NamedTuple):
+    """A card that is saved and has no balance yet, with the moves that it begins with."""
+
+    card: Card
+    moves: Sequence[Move]
+
+
+def lock(card_id: int, *, merchant: Merchant) -> Card:
+    """Lock a card and its balance until the transaction ends and return both as they are now.
+
+    The card comes with `balance`, `customer`, `program` and the program's merchant loaded.
+
+    Raises:
+        CardNotFound: the merchant has no such card.
+    """
+    balances = CardBalance.objects.select_related("card__customer", "card__program__merchant")
+    # Both rows: a lock that was waited for returns only locked rows as they are after the wait.
+    locked = balances.select_for_update(of=("self", "card"), no_key=True)
+    try:
+        return locked.get(card=card_id, card__program__merchant=merchant).card
+    except CardBalance.DoesNotExist:
+        raise CardNotFound("This card is not known here.", card_id=card_id) from None
+
+
+def open_balances(openings: Sequence[Opening], *, at: datetime) -> None:
+    """Give new cards their balance and first ledger rows. All or nothing, in the caller's transaction."""
+    balances, rows = [], []
+    for card, moves in openings:
+        balance = CardBalance(card=card, program=card.program, last_activity_at=moves[0].transaction_at, changed_at=at)
+        balances.append(balance)
+        rows += [_apply(balance, move, at=at) for move in moves]
+    CardBalance.objects.bulk_create(balances)
+    Transaction.objects.bulk_create(rows)
+
+
+def post(card: Card, move: Move, *, at: datetime) -> Transaction:
+    """Write one move of a locked card: its ledger row and its new balance, in one statement.
+
+    A receipt number of an earn is claimed for its store in the same statement.
+
+    Raises:
+        InsufficientPoints: the balance is smaller than what the move takes.
+        IntegrityError: a constraint says no, such as a receipt that has earned already.
+    """
+    row = _apply(card.balance, move, at=at)
+    statement, values = _write_statement(card.balance, row)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        row.pk = cursor.fetchone()[0]
+    row._state.adding = False
+    return row
+
+
+def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
+    """Change the balance in memory and return the row that says so."""
+    _check_range(balance, move)
+    if move.counts_as_activity:
+        balance.start_new_cycle(_cycle_start(balance, move, at=at))
+    balance.points_balance += move.points
+    balance.stamp_count += move.stamps
+    balance.last_seq += 1
+    balance.version += 1
+    balance.changed_at = at
+    _count_lifetime(balance, move)
+    return Transaction(
+        card=balance.card,
+        merchant_id=balance.card.program.merchant_id,
+        seq=balance.last_seq,
+        type=move.type,
+        points_delta=move.points,
+        stamps_delta=move.stamps,
+        points_balance_after=balance.points_balance,
+        stamps_balance_after=balance.stamp_count,
+        amount_minor=move.amount_minor,
+        points_per_unit=move.points_per_unit,
+        store=move.store,
+        staff_member=move.staff_member,
+        actor=move.actor,
+        receipt_number=move.receipt_number,
+        reward=move.reward,
+        reverses=move.reverses,
+        reverses_in_full=move.reverses_in_full,
+        reason=move.reason,
+        details=move.details,
+        transaction_at=move.transaction_at,
+        created_at=at,
+    )
+
+
+def _check_range(balance: CardBalance, move: Move) -> None:
+    if balance.points_balance + move.points < 0:
+        raise InsufficientPoints(
+            f"The card has {balance.points_balance:,} points, which is fewer than {-move.points:,}.",
+            points_balance=balance.points_balance,
+        )
+    if balance.stamp_count + move.stamps < 0:
+        raise InsufficientPoints(
+            f"The card has {balance.stamp_count:,} stamps, which is fewer than {-move.stamps:,}.",
+            stamp_count=balance.stamp_count,
+        )
+    if balance.points_balance + move.points > MAX_BALANCE or balance.stamp_count + move.stamps > MAX_BALANCE:
+        raise InvalidInput(f"A card holds at most {MAX_BALANCE:,} points and stamps.")
+
+
+def _cycle_start(balance: CardBalance, move: Move, *, at: datetime) -> datetime:
+    """When the cycle that this activity begins started."""
+    emptied_by_expiry = balance.points_balance == 0 and balance.lifetime_points_expired > 0
+    if emptied_by_expiry and move.transaction_at <= balance.last_activity_at:
+        # The cycle of an old offline sale has ended: its points would go tonight, without notice.
+        return at
+    return move.transaction_at
+
+
+def _count_lifetime(balance: CardBalance, move: Move) -> None:
+    match move.type:
+        case TransactionType.POINTS_EARNED | TransactionType.WELCOME_BONUS:
+            balance.lifetime_points_earned += move.points
+        case TransactionType.POINTS_REDEEMED:
+            balance.lifetime_points_redeemed -= move.points
+
+
+def _write_statement(balance: CardBalance, row: Transaction) -> tuple[str, list[Any]]:
+    balance_names, row_names = _columns(CardBalance), _columns(Transaction)
+    changed = [name for name in balance_names if name not in ("card_id", "program_id")]
+    assignments = ", ".join(f"{name} = %s" for name in changed)
+    statement = (
+        f"WITH moved AS (UPDATE loyalty_cardbalance SET {assignments} WHERE card_id = %s), "  # noqa: S608
+        f"posted AS (INSERT INTO loyalty_transaction ({', '.join(row_names)}) "
+        f"VALUES ({', '.join(['%s'] * len(row_names))}) RETURNING id)"
+    )
+    values = [*_values(balance, changed), balance.card_id, *_values(row, row_names)]
+    if row.type == TransactionType.POINTS_EARNED and row.receipt_number:
+        statement += (
+            ", claimed AS (INSERT INTO loyalty_receiptclaim (store_id, receipt_number, transaction_id) "
+            "SELECT %s, %s, id FROM posted)"
+        )
+        values += [row.store_id, row.receipt_number]
+    return f"{statement} SELECT id FROM posted", values
+
+
+@cache
+def _columns(model: type[models.Model]) -> dict[str, "models.Field[Any, Any]"]:
+    """Columns and fields of a table, its own id left out."""
+    return {f.column: f for f in model._meta.concrete_fields if not isinstance(f, models.AutoField)}
+
+
+def _values(instance: models.Model, names: Sequence[str]) -> list[Any]:
+    fields = _columns(type(instance))
+    return [fields[name].get_db_prep_save(getattr(instance, fields[name].attname), connection) for name in names]
+
+
+class Expiry(NamedTuple):
+    """A locked card whose points go, and what its ledger row says about why."""
+
+    card_id: int
+    expires_on: date
+    expires_after_days: int
+    program_version: int
+
+
+class Expired(NamedTuple):
+    """What was taken: `points` before the expiry, which left 0."""
+
+    card_id: int
+    points: int
+
+
+EXPIRE = """
+WITH due AS (
+    SELECT * FROM unnest(%(cards)s::bigint[], %(days)s::date[], %(terms)s::int[], %(versions)s::int[])
+        AS due (card_id, expires_on, expires_after_days, program_version)
+), emptied AS (
+    UPDATE loyalty_cardbalance balance
+    SET points_balance = 0,
+        lifetime_points_expired = balance.lifetime_points_expired + before.points_balance,
+        last_seq = balance.last_seq + 1,
+        version = balance.version + 1,
+        changed_at = %(as_of)s
+    FROM due
+    JOIN loyalty_cardbalance before USING (card_id)
+    JOIN loyalty_card card ON card.id = due.card_id
+    JOIN loyalty_program program ON program.id = card.program_id
+    WHERE balance.card_id = due.card_id
+      AND card.status = 'active' AND NOT card.expiration_exempt
+      AND program.version = due.program_version
+    RETURNING balance.card_id, program.merchant_id, balance.last_seq, balance.stamp_count,
+        before.points_balance AS points, balance.last_activity_at, balance.last_expiration_warning_at,
+        balance.expiration_warned_for, due.expires_on, due.expires_after_days
+), posted AS (
+    INSERT INTO loyalty_transaction (
+        card_id, merchant_id, seq, type, points_delta, stamps_delta, points_balance_after, stamps_balance_after,
+        actor, receipt_number, reverses_in_full, expiration_run_id, cycle_started_at, idempotency_key, reason,
+        details, transaction_at, created_at, client_address, client_agent
+    )
+    SELECT card_id, merchant_id, last_seq, 'POINTS_EXPIRED', -points, 0, 0, stamp_count,
+        %(actor)s, '', false, %(run)s, last_activity_at, '', %(reason)s,
+        jsonb_build_object(
+            'expires_after_days', expires_after_days, 'last_activity_at', last_activity_at,
+            'expires_on', expires_on, 'warned_at', last_expiration_warning_at, 'warned_for', expiration_warned_for,
+            'run', %(run)s::bigint
+        ),
+        %(as_of)s, %(as_of)s, '', ''
+    FROM emptied
+), counted AS (
+    UPDATE loyalty_expirationrun
+    SET cards_expired = cards_expired + (SELECT count(*) FROM emptied),
+        points_expired = points_expired + (SELECT coalesce(sum(points), 0) FROM emptied)
+    WHERE id = %(run)s
+)
+SELECT card_id, points FROM emptied
+"""
+
+
+def post_expirations(expiries: Sequence[Expiry], *, run: ExpirationRun) -> list[Expired]:
+    """Empty locked cards: one statement for the chunk writes balances, ledger rows and the run's counts.
+
+    A card that was suspended or exempted, or whose program was changed, since the run began is left alone.
+
+    Raises:
+        IntegrityError: a balance is not what its ledger says; nothing of the chunk is written.
+    """
+    cards, days, terms, versions = zip(*expiries, strict=True)
+    parameters = {
+        "cards": list(cards),
+        "days": list(days),
+        "terms": list(terms),
+        "versions": list(versions),
+        "as_of": run.as_of,
+        "run": run.pk,
+        "actor": run.initiated_by or run.trigger,
+        "reason": run.reason,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(EXPIRE, parameters)
+        expired = [Expired(*row) for row in cursor.fetchall()]
+        # Here and not at the commit, so that one bad card can be told from its chunk.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+    return expired

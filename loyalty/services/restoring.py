@@ -1,0 +1,138 @@
+"""Expired points are given back: to one card, or to all cards of a run."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from django.db import transaction
+
+from loyalty.errors import CardNotActive, InvalidInput, RunNotFinished, RunNotFound
+from loyalty.models import Card, ExpirationRun, Merchant, Transaction, TransactionType
+from loyalty.services import ledger, messages
+from loyalty.services.adjustments import require_in_use, require_reason
+from loyalty.services.ledger import Move
+
+log = structlog.get_logger()
+CARDS_PER_COMMIT = 200
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restore. `warning` is a sentence when more came back than ever expired, else empty."""
+
+    transaction: Transaction
+    points_balance: int
+    warning: str
+
+
+@dataclass
+class RunRestorationReport:
+    """What giving a run back did. The skipped cards are closed, merged or erased meanwhile."""
+
+    run_id: int
+    restored_cards: int = 0
+    restored_points: int = 0
+    already_restored_card_ids: list[int] = field(default_factory=list)
+    skipped_card_ids: list[int] = field(default_factory=list)
+
+
+@transaction.atomic
+def restore_points(
+    *, merchant: Merchant, card_id: int, points: int, reason: str, actor: str, at: datetime
+) -> Restoration:
+    """Give points back to a card: an adjustment that counts as activity, so that they live a full term again.
+
+    It is linked to the card's latest expiry that nobody has given back; that expiry then counts as restored.
+
+    Raises:
+        CardNotFound: the merchant has no such card.
+        CardNotActive: the card is closed, merged or erased. A suspended one can get points back.
+        ReasonRequired: there is no reason.
+        InvalidInput: the number of points is not positive, or more than a card can hold.
+    """
+    reason = require_reason(reason)
+    if points < 1:
+        raise InvalidInput("Restore at least 1 point.", field="points")
+    card = ledger.lock(card_id, merchant=merchant)
+    require_in_use(card)
+    expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
+    latest = expiries.not_given_back().order_by("-seq").first()
+    row = _give_back(card, points, expiry=latest, reason=reason, actor=actor, at=at)
+    return Restoration(row, card.balance.points_balance, _warning_about_more(card))
+
+
+def restore_expiration_run(*, run_id: int, reason: str, actor: str, at: datetime) -> RunRestorationReport:
+    """Give back everything a run took, once per card. Repeating it does nothing; it commits in chunks.
+
+    Raises:
+        RunNotFound: there is no such run.
+        RunNotFinished: the run is still working.
+        ReasonRequired: there is no reason.
+    """
+    reason = require_reason(reason)
+    run = ExpirationRun.objects.filter(pk=run_id).first()
+    if run is None:
+        raise RunNotFound(f"There is no expiration run {run_id}.")
+    if run.status == ExpirationRun.Status.RUNNING:
+        raise RunNotFinished(f"Expiration run {run_id} is still working. Give it back when it has finished.")
+    report = RunRestorationReport(run_id)
+    last_id = 0
+    while expiries := list(
+        Transaction.objects.expired_in(run)
+        .filter(pk__gt=last_id)
+        .select_related("merchant")
+        .order_by("pk")[:CARDS_PER_COMMIT]
+    ):
+        last_id = expiries[-1].pk
+        with transaction.atomic():
+            for expiry in sorted(expiries, key=lambda row: row.card_id):
+                _restore_one(expiry, report, reason=reason, actor=actor, at=at)
+    log.info("loyalty.run_restored", run_id=run_id, restored_cards=report.restored_cards, points=report.restored_points)
+    return report
+
+
+def _restore_one(expiry: Transaction, report: RunRestorationReport, *, reason: str, actor: str, at: datetime) -> None:
+    card = ledger.lock(expiry.card_id, merchant=expiry.merchant)
+    if Transaction.objects.filter(reverses=expiry, reverses_in_full=True).exists():
+        report.already_restored_card_ids.append(card.pk)
+        return
+    try:
+        require_in_use(card)
+    except CardNotActive:
+        report.skipped_card_ids.append(card.pk)
+        return
+    _give_back(card, -expiry.points_delta, expiry=expiry, reason=reason, actor=actor, at=at)
+    report.restored_cards += 1
+    report.restored_points += -expiry.points_delta
+
+
+def _give_back(
+    card: Card, points: int, *, expiry: Transaction | None, reason: str, actor: str, at: datetime
+) -> Transaction:
+    move = Move(
+        type=TransactionType.ADMIN_ADJUSTMENT,
+        points=points,
+        reason=reason,
+        actor=actor,
+        reverses=expiry,
+        reverses_in_full=expiry is not None,
+        details={"restores": expiry.pk if expiry else None},
+        transaction_at=at,
+    )
+    row = ledger.post(card, move, at=at)
+    messages.queue_restored(card, points=points, transaction_id=row.pk, at=at)
+    log.info("loyalty.points_restored", card_id=card.pk, transaction_id=row.pk, points=points)
+    return row
+
+
+def _warning_about_more(card: Card) -> str:
+    """A sentence when the card has had more points restored than ever expired on it."""
+    restored = sum(
+        Transaction.objects.filter(
+            card=card, type=TransactionType.ADMIN_ADJUSTMENT, details__has_key="restores"
+        ).values_list("points_delta", flat=True)
+    )
+    expired = card.balance.lifetime_points_expired
+    if restored <= expired:
+        return ""
+    return f"{restored:,} points have now been restored on this card, but only {expired:,} ever expired."
