@@ -1,0 +1,18 @@
+"""The verbs of the outbox: queue a message, take it back, send what is due."""
+
+from notifications.services.queueing import NewMessage, cancel, queue, queue_many, scrub, send_again
+from notifications.services.rendering import RenderedMessage, preview
+from notifications.services.sending import SendReport, send_messages
+
+__all__ = [
+    "NewMessage",
+    "RenderedMessage",
+    "SendReport",
+    "cancel",
+    "preview",
+    "queue",
+    "queue_many",
+    "scrub",
+    "send_again",
+    "send_messages",
+]
