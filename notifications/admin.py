@@ -24,7 +24,7 @@ class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]
     count_up_to = 10_000
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]  # a cached_property in Django too
+    def count(self) -> int:
         rows = cast("QuerySet[Any]", self.object_list)
         counted = rows.order_by()[: self.count_up_to + 1].count()
         if counted <= self.count_up_to or rows.query.has_filters():
@@ -40,7 +40,7 @@ class EstimatedCountPaginator(Paginator):  # type: ignore[type-arg]
 
 
 @admin.register(Message)
-class MessageAdmin(admin.ModelAdmin):
+class MessageAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = (
         "id",
         "kind",
