@@ -18,13 +18,15 @@ class Cycle(NamedTuple):
 class ExpirationPolicy:
     """When idle points are warned about and when they go.
 
-    `expires_after_days` and `warning_days` are whole local days; 0 days means never.
+    `expires_after_days` and `warning_days` are whole local days; 0 days means never. Warnings from before
+    `notices_count_from`, the end of a pause, are forgotten; the days that they promised are not.
     """
 
     zone: ZoneInfo
     expires_after_days: int
     warning_days: int
     requires_notice: bool
+    notices_count_from: datetime | None = None
 
     def local_date(self, moment: datetime) -> date:
         return moment.astimezone(self.zone).date()
@@ -48,7 +50,7 @@ class ExpirationPolicy:
             return False
         if today > expires_on and not self.requires_notice:
             return False
-        return cycle.warned_at is None or (cycle.warned_for is not None and cycle.warned_for < expires_on)
+        return not self.is_warned(cycle) or (cycle.warned_for is not None and cycle.warned_for < expires_on)
 
     def promise(self, cycle: Cycle, today: date) -> date:
         """The day to name in a warning sent today: a full notice period, and never before an older promise."""
@@ -58,15 +60,14 @@ class ExpirationPolicy:
         return max(keeps_until, today + timedelta(days=self.warning_days))
 
     def may_expire(self, cycle: Cycle, today: date) -> bool:
-        if self.requires_notice and (cycle.warned_at is None or self.must_warn(cycle, today)):
+        if self.requires_notice and (not self.is_warned(cycle) or self.must_warn(cycle, today)):
             return False
         return today > self.keeps_until(cycle)
 
-    def was_warned_in_time(self, cycle: Cycle, today: date) -> bool:
-        """Whether the notice is at least `warning_days` old."""
-        if cycle.warned_at is None:
-            return False
-        return self.local_date(cycle.warned_at) <= today - timedelta(days=self.warning_days)
+    def is_warned(self, cycle: Cycle) -> bool:
+        return cycle.warned_at is not None and (
+            self.notices_count_from is None or cycle.warned_at >= self.notices_count_from
+        )
 
     def warn_before(self, today: date) -> datetime:
         """Cards idle since before this moment are in their warning period today."""
@@ -75,3 +76,7 @@ class ExpirationPolicy:
     def expire_before(self, today: date) -> datetime:
         """Cards idle since before this moment are past their last day today."""
         return self.start_of(today - timedelta(days=self.expires_after_days))
+
+    def timely_until(self, today: date) -> datetime:
+        """Warnings from before this moment are at least `warning_days` old today."""
+        return self.start_of(today - timedelta(days=self.warning_days - 1))

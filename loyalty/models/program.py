@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import date, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
@@ -130,12 +131,15 @@ class Program(models.Model):
 
     @property
     def policy(self) -> ExpirationPolicy:
-        return ExpirationPolicy(
+        policy = ExpirationPolicy(
             zone=self.merchant.zone,
             expires_after_days=self.points_expiration_days or 0,
             warning_days=self.expiration_warning_days,
             requires_notice=self.require_expiration_notice,
         )
+        if self.expiration_paused_until is None:
+            return policy
+        return replace(policy, notices_count_from=policy.start_of(self.expiration_paused_until + timedelta(days=1)))
 
     def is_paused(self, today: date) -> bool:
         """Whether expiry rests on this local day."""

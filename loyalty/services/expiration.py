@@ -1,0 +1,322 @@
+"""Idle points are warned about, and expire after the promised day. Never early, silent or twice."""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfoNotFoundError
+
+import structlog
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from loyalty.models import ExpirationRun, Merchant, Program
+from loyalty.services import expiring, idle_cards
+from loyalty.services.expiring import Tally
+from loyalty.services.idle_cards import Term
+
+log = structlog.get_logger()
+Status = ExpirationRun.Status
+Step = Callable[[Sequence[int], expiring.Terms, ExpirationRun], Tally]
+CHUNK = 500
+RUN_LOCK = 0x10A1  # tells our advisory locks from those of other programs on the same database
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why points were not expired. `cards` is the number to confirm, 0 when confirming does not help."""
+
+    merchant: str
+    cards: int
+    sentence: str
+
+
+@dataclass
+class ExpirationReport:
+    """What a run did, or would do. The counts are of this run alone."""
+
+    run_id: int | None = None
+    status: str = "preview"
+    programs: int = 0
+    tally: Tally = field(default_factory=Tally)
+    skipped_locked: int = 0
+    failed_card_ids: list[int] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        done = self.tally
+        return f"Expired {done.cards_expired} cards, {done.points_expired} points, {done.warnings} warnings"
+
+    def as_json(self) -> dict[str, Any]:
+        """The report in plain values, for `--json` and for the record of a task."""
+        past = self.tally.past_limit
+        return {
+            "run_id": self.run_id,
+            "status": str(self.status),
+            "programs": self.programs,
+            "cards_expired": self.tally.cards_expired,
+            "points_expired": self.tally.points_expired,
+            "warnings": self.tally.warnings,
+            "skipped_locked": self.skipped_locked,
+            "skipped_exempt": self.tally.skipped_exempt,
+            "failed_card_ids": self.failed_card_ids,
+            "warned_past_limit": {
+                "cards": past.cards,
+                "points": past.points,
+                "first_day": past.first_day.isoformat() if past.first_day else None,
+                "last_day": past.last_day.isoformat() if past.last_day else None,
+            },
+            "refusals": [asdict(refusal) for refusal in self.refusals],
+            "errors": self.errors,
+        }
+
+
+class _Work(NamedTuple):
+    """What every chunk of a run needs."""
+
+    run: ExpirationRun
+    terms: expiring.Terms
+    report: ExpirationReport
+    batch_size: int
+
+
+def expire_points(
+    *,
+    as_of: datetime,
+    at: datetime,
+    trigger: ExpirationRun.Trigger,
+    merchant: Merchant | None = None,
+    initiated_by: str = "",
+    confirmed_cards: int = 0,
+    without_notice: bool = False,
+    reason: str = "",
+    batch_size: int = CHUNK,
+) -> ExpirationReport:
+    """Warn and expire what is due as of a moment, of one merchant or of all.
+
+    `at` is this machine's clock, which must agree with the database's; ordinary runs have `as_of` equal to it.
+    `confirmed_cards` lets a run take points from up to that many cards of a merchant without a timely notice.
+    `without_notice` applies the plain rule once: older than the limit goes, promises apart.
+
+    Several runs may work at the same time; they share the cards. Each chunk of `batch_size` cards is committed
+    by itself with its ledger rows, messages and counts, so a run that is killed leaves whole chunks and the next
+    one goes on. A card that fails is named in `failed_card_ids`; the others finish.
+    """
+    _close_dead_runs()
+    run = ExpirationRun(
+        trigger=trigger,
+        as_of=as_of,
+        merchant=merchant,
+        started_at=at,
+        initiated_by=initiated_by,
+        without_notice=without_notice,
+        reason=reason,
+    )
+    report = ExpirationReport(status=Status.RUNNING)
+    with _running(run, report):
+        if refusal := _clock_refusal(at):
+            report.refusals.append(refusal)
+        else:
+            terms = _terms(as_of, merchant=merchant, without_notice=without_notice, report=report)
+            held = _hold_unnoticed(terms, confirmed_cards, report)
+            warnable, expirable = _candidates(terms, held)
+            work = _Work(run, terms, report, batch_size)
+            _through(warnable, expiring.warn, work)
+            _through(expirable, expiring.expire, work)
+    return report
+
+
+def preview_expiration(
+    *,
+    as_of: datetime,
+    merchant: Merchant | None = None,
+    confirmed_cards: int = 0,
+    without_notice: bool = False,
+    batch_size: int = CHUNK,
+) -> ExpirationReport:
+    """Tell what a run as of this moment would do. It only reads: it writes nothing and locks nothing."""
+    report = ExpirationReport()
+    terms = _terms(as_of, merchant=merchant, without_notice=without_notice, report=report)
+    held = _hold_unnoticed(terms, confirmed_cards, report)
+    for card_ids in _candidates(terms, held):
+        for chunk in idle_cards.in_chunks(card_ids, batch_size):
+            report.tally.add(expiring.preview(idle_cards.read(chunk), terms))
+    return report
+
+
+def _terms(
+    as_of: datetime, *, merchant: Merchant | None, without_notice: bool, report: ExpirationReport
+) -> dict[int, Term]:
+    """The programs of this run by id. One that cannot be understood is named and does not stop the others."""
+    programs = Program.objects.expiring().select_related("merchant").order_by("pk")
+    terms = {}
+    for program in programs if merchant is None else programs.filter(merchant=merchant):
+        try:
+            policy = program.policy
+        except ZoneInfoNotFoundError:
+            report.errors.append(
+                f"Merchant {program.merchant.slug} has the unknown time zone {program.merchant.timezone}."
+            )
+            continue
+        today = policy.local_date(as_of)
+        if not program.is_paused(today):
+            terms[program.pk] = Term(
+                program, replace(policy, requires_notice=False) if without_notice else policy, today
+            )
+    report.programs = len(terms)
+    return terms
+
+
+def _candidates(terms: expiring.Terms, held: set[int]) -> "tuple[array[int], array[int]]":
+    """Card ids to warn and to expire. Both are found first, so no card is in both."""
+    expirable = [term for program_id, term in terms.items() if program_id not in held]
+    return idle_cards.to_warn(list(terms.values())), idle_cards.to_expire(expirable)
+
+
+def _through(card_ids: "array[int]", step: Step, work: _Work) -> None:
+    """Take the cards chunk by chunk, and those that were locked once more at the end."""
+    locked = array("q")
+    for chunk in idle_cards.in_chunks(card_ids, work.batch_size):
+        locked.extend(_commit(chunk, step, work))
+    for chunk in idle_cards.in_chunks(locked, work.batch_size):
+        work.report.skipped_locked += len(_commit(chunk, step, work))
+
+
+def _commit(chunk: Sequence[int], step: Step, work: _Work) -> list[int]:
+    """Do one chunk in one transaction; when it fails, its cards one by one. Returns what was locked."""
+    try:
+        with transaction.atomic():
+            done = step(chunk, work.terms, work.run)
+    except Exception:
+        if not connection.is_usable():
+            raise
+        # Whatever is wrong with one card, the others are due tonight.
+        log.warning("loyalty.expiration_chunk_failed", run_id=work.run.pk, cards=len(chunk))
+        done = _one_by_one(chunk, step, work)
+    work.report.tally.add(replace(done, locked=[]))
+    return done.locked
+
+
+def _one_by_one(chunk: Sequence[int], step: Step, work: _Work) -> Tally:
+    total = Tally()
+    with transaction.atomic():
+        for card_id in chunk:
+            try:
+                with transaction.atomic():
+                    total.add(step([card_id], work.terms, work.run))
+            except Exception:
+                if not connection.is_usable():
+                    raise
+                work.report.failed_card_ids.append(card_id)
+                log.exception("loyalty.expiration_card_failed", run_id=work.run.pk, card_id=card_id)
+    return total
+
+
+def _hold_unnoticed(terms: expiring.Terms, confirmed_cards: int, report: ExpirationReport) -> set[int]:
+    """Programs that would take points from too many cards without a timely notice, unless that is confirmed."""
+    percent, smallest = settings.LOYALTY_EXPIRY_GUARD_PERCENT, settings.LOYALTY_EXPIRY_GUARD_CARDS
+    if not percent or not smallest:
+        return set()
+    counts = idle_cards.count_unnoticed(list(terms.values()))
+    many = {pk: cards for pk, cards in counts.items() if cards > max(smallest, confirmed_cards)}
+    if not many:
+        return set()
+    totals = idle_cards.count_with_points(list(many))
+    held = {pk for pk, cards in many.items() if cards * 100 > totals[pk] * percent}
+    for pk in sorted(held):
+        report.refusals.append(_blast_refusal(terms[pk].program.merchant, many[pk], totals[pk]))
+    return held
+
+
+def _blast_refusal(merchant: Merchant, cards: int, total: int) -> Refusal:
+    sentence = (
+        f"{merchant.slug}: {cards} of {total} cards with points would expire without a notice in time. "
+        "Nothing of this merchant was expired. If that is meant, run: "
+        f"manage.py expire_points --merchant {merchant.slug} --confirm {cards}"
+    )
+    return Refusal(merchant.slug, cards, sentence)
+
+
+def _clock_refusal(at: datetime) -> Refusal | None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        database = cursor.fetchone()[0]
+    if abs(at - database) <= timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS):
+        return None
+    sentence = (
+        f"This machine's clock says {at:%Y-%m-%d %H:%M:%S} UTC, the database's {database:%Y-%m-%d %H:%M:%S} UTC. "
+        "Nothing was warned about or expired; set the clocks first."
+    )
+    return Refusal("", 0, sentence)
+
+
+def _close_dead_runs() -> None:
+    """Mark runs whose process is gone as failed. What they committed stays, and their counts say what."""
+    for run_id in ExpirationRun.objects.filter(status=Status.RUNNING).values_list("pk", flat=True):
+        if not _advisory("pg_try_advisory_lock", run_id):
+            continue
+        ExpirationRun.objects.filter(pk=run_id, status=Status.RUNNING).update(
+            status=Status.FAILED, finished_at=Now(), error="The process ended before the run did."
+        )
+        _advisory("pg_advisory_unlock", run_id)
+
+
+def _advisory(function: str, run_id: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s, %s)", [RUN_LOCK, run_id])
+        return bool(cursor.fetchone()[0])
+
+
+@contextmanager
+def _running(run: ExpirationRun, report: ExpirationReport) -> Iterator[None]:
+    """Hold the lock that tells a working run from a dead one, and write down how it ended."""
+    with transaction.atomic():
+        run.save(force_insert=True)
+        # Before the row can be seen, or another run could take this one for dead.
+        _advisory("pg_try_advisory_lock", run.pk)
+    report.run_id = run.pk
+    try:
+        yield
+        report.status = _status(report)
+    except Exception as error:
+        report.status = Status.FAILED
+        report.errors.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+        raise
+    finally:
+        _finish(run, report)
+
+
+def _status(report: ExpirationReport) -> Status:
+    if report.refusals:
+        return Status.REFUSED
+    return Status.PARTIAL if report.failed_card_ids or report.errors else Status.SUCCEEDED
+
+
+def _finish(run: ExpirationRun, report: ExpirationReport) -> None:
+    report.failed_card_ids.sort()
+    ExpirationRun.objects.filter(pk=run.pk).update(
+        status=report.status,
+        finished_at=Now(),
+        programs=report.programs,
+        skipped_locked=report.skipped_locked,
+        skipped_exempt=report.tally.skipped_exempt,
+        failed=len(report.failed_card_ids),
+        failed_card_ids=report.failed_card_ids,
+        error="\n".join([*(refusal.sentence for refusal in report.refusals), *report.errors]),
+    )
+    _advisory("pg_advisory_unlock", run.pk)
+    event = "loyalty.expiration_refused" if report.status == Status.REFUSED else "loyalty.expiration_finished"
+    log.info(
+        event,
+        run_id=run.pk,
+        result=str(report.status),
+        cards_expired=report.tally.cards_expired,
+        points_expired=report.tally.points_expired,
+        warnings=report.tally.warnings,
+        failed=len(report.failed_card_ids),
+    )

@@ -1,0 +1,199 @@
+"""A card's story in words: what it holds, until when and why, and what happened."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from loyalty.errors import CardNotFound
+from loyalty.models import Card, Merchant, Transaction, TransactionType
+from loyalty.models.money import spelled
+from notifications.models import Message
+
+LATEST_MOVEMENTS = 20
+
+
+@dataclass(frozen=True)
+class Movement:
+    """One ledger row in words."""
+
+    transaction_id: int
+    happened_on: date
+    sentence: str
+    points_delta: int
+    points_balance_after: int
+
+
+@dataclass(frozen=True)
+class CardStory:
+    """What a card holds and why. `keeps_until` is the last day of its points; None when they do not expire."""
+
+    card_id: int
+    card_number: str
+    points_balance: int
+    stamp_count: int
+    keeps_until: date | None
+    sentences: list[str]
+    movements: list[Movement]
+
+
+def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = LATEST_MOVEMENTS) -> CardStory:
+    """Tell a card's story: balance, the day it keeps until and why, warnings and mails, the latest movements.
+
+    Raises:
+        CardNotFound: the merchant has no such card.
+    """
+    cards = Card.objects.of(merchant).select_related("balance", "customer", "program__merchant")
+    card = cards.filter(pk=card_id).first()
+    if card is None:
+        raise CardNotFound("This card is not known here.", card_id=card_id)
+    keeps_until = _keeps_until(card)
+    rows = Transaction.objects.filter(card=card).select_related("store", "reward").order_by("-seq")[:movements]
+    return CardStory(
+        card_id=card.pk,
+        card_number=card.card_number,
+        points_balance=card.balance.points_balance,
+        stamp_count=card.balance.stamp_count,
+        keeps_until=keeps_until,
+        sentences=[_holds(card), *_why(card, keeps_until, at=at), *_warned(card)],
+        movements=[_movement(row, card) for row in rows],
+    )
+
+
+def _keeps_until(card: Card) -> date | None:
+    if not card.program.expires or card.expiration_exempt or card.balance.points_balance == 0:
+        return None
+    return card.program.policy.keeps_until(card.balance.cycle)
+
+
+def _holds(card: Card) -> str:
+    points = card.balance.points_balance
+    sentence = ngettext("The card holds %(count)s point.", "The card holds %(count)s points.", points)
+    return sentence % {"count": f"{points:,}"}
+
+
+def _why(card: Card, keeps_until: date | None, *, at: datetime) -> list[str]:
+    """Until when the points can be used, and which rule says so."""
+    program, policy = card.program, card.program.policy
+    if card.status != Card.Status.ACTIVE:
+        return [_("The card is %(status)s; nothing expires on it.") % {"status": card.get_status_display()}]
+    if card.expiration_exempt:
+        return [_("It is exempt from expiry: %(reason)s") % {"reason": card.expiration_exempt_reason}]
+    if not program.expires:
+        return [_("Points of this program do not expire.")]
+    if keeps_until is None:
+        return [_("There is nothing that could expire.")]
+    last = policy.local_date(card.balance.last_activity_at)
+    sentences = [
+        _("The points can be used to the end of %(day)s (%(zone)s time).")
+        % {"day": date_format(keeps_until), "zone": program.merchant.timezone},
+        _("The last activity was on %(day)s and points expire after %(days)s days without one.")
+        % {"day": date_format(last), "days": policy.expires_after_days},
+    ]
+    if keeps_until > policy.expires_on(card.balance.last_activity_at):
+        sentences.append(_("That is later than the rule says, because this day was promised in a warning."))
+    today = policy.local_date(at)
+    if program.is_paused(today) and program.expiration_paused_until:
+        sentences.append(_("Expiry is paused until %(day)s.") % {"day": date_format(program.expiration_paused_until)})
+    elif today > keeps_until and not policy.is_warned(card.balance.cycle) and policy.requires_notice:
+        sentences.append(
+            _("They are past the limit, but will be kept until a warning has been sent and its time is up.")
+        )
+    return sentences
+
+
+def _warned(card: Card) -> list[str]:
+    """When the customer was warned in this cycle, and whether that mail arrived."""
+    warned_at = card.balance.last_expiration_warning_at
+    if warned_at is None:
+        return []
+    sentence = _("The customer was warned on %(day)s.") % {
+        "day": date_format(card.program.policy.local_date(warned_at))
+    }
+    mails = Message.objects.about(str(card.pk)).filter(kind=Message.Kind.POINTS_EXPIRING).order_by("-pk")
+    return [sentence, _mail(card, mails.first())]
+
+
+def _mail(card: Card, mail: Message | None) -> str:
+    if mail is None:
+        return _("No mail about it is kept any more.")
+    if mail.sent_at:
+        return _("The mail was handed over on %(day)s.") % {
+            "day": date_format(card.program.policy.local_date(mail.sent_at))
+        }
+    sentences = {
+        Message.Status.UNDELIVERABLE: _("No mail could be sent: the customer has no address."),
+        Message.Status.DEAD: _("The mail could not be delivered: %(error)s") % {"error": mail.last_error},
+        Message.Status.CANCELLED: _("The mail was cancelled before it was sent."),
+    }
+    return sentences.get(Message.Status(mail.status), _("The mail is waiting to be sent."))
+
+
+def _movement(row: Transaction, card: Card) -> Movement:
+    tell = SENTENCES.get(TransactionType(row.type), _plain)
+    return Movement(
+        transaction_id=row.pk,
+        happened_on=card.program.policy.local_date(row.transaction_at),
+        sentence=tell(row, card),
+        points_delta=row.points_delta,
+        points_balance_after=row.points_balance_after,
+    )
+
+
+def _plain(row: Transaction, card: Card) -> str:
+    label = str(row.get_type_display())
+    sentence = f"{label[:1].upper()}{label[1:]}."
+    return f"{sentence} {row.reason}" if row.reason else sentence
+
+
+def _earned(row: Transaction, card: Card) -> str:
+    amount = spelled(row.amount_minor or 0, card.program.merchant.currency)
+    where = _(" at %(store)s") % {"store": row.store.name} if row.store else ""
+    return _("A purchase of %(amount)s%(where)s earned %(points)s points.") % {
+        "amount": amount,
+        "where": where,
+        "points": f"{row.points_delta:,}",
+    }
+
+
+def _redeemed(row: Transaction, card: Card) -> str:
+    points = f"{-row.points_delta:,}"
+    if row.reward:
+        return _("%(points)s points were exchanged for %(reward)s.") % {"points": points, "reward": row.reward.name}
+    return _("%(points)s points were used as a discount.") % {"points": points}
+
+
+def _expired(row: Transaction, card: Card) -> str:
+    if not isinstance(row.details, dict):
+        return _plain(row, card)
+    last_day = row.details.get("warned_for") or row.details["expires_on"]
+    sentence = _("%(points)s points expired. They could be used until %(day)s") % {
+        "points": f"{-row.points_delta:,}",
+        "day": date_format(date.fromisoformat(last_day)),
+    }
+    warned_at = row.details.get("warned_at")
+    if not warned_at:
+        return sentence + _("; no warning was required.")
+    warned_on = card.program.policy.local_date(datetime.fromisoformat(warned_at))
+    return sentence + _("; the customer was warned on %(day)s.") % {"day": date_format(warned_on)}
+
+
+def _adjusted(row: Transaction, card: Card) -> str:
+    verb = _("restored") if isinstance(row.details, dict) and "restores" in row.details else _("adjusted")
+    return _("%(actor)s %(verb)s the balance by %(points)s points: %(reason)s") % {
+        "actor": row.actor,
+        "verb": verb,
+        "points": f"{row.points_delta:+,}",
+        "reason": row.reason,
+    }
+
+
+SENTENCES: dict[TransactionType, Callable[[Transaction, Card], str]] = {
+    TransactionType.POINTS_EARNED: _earned,
+    TransactionType.POINTS_REDEEMED: _redeemed,
+    TransactionType.POINTS_EXPIRED: _expired,
+    TransactionType.ADMIN_ADJUSTMENT: _adjusted,
+}

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pgtrigger
+import pytest
+from django.db.backends.postgresql.operations import DatabaseOperations
+
+
+@pytest.fixture(autouse=True, scope="session")
+def flush_may_empty_the_ledger() -> Iterator[None]:
+    """Transactional tests end with a flush, which the ledger refuses to everybody else."""
+    flush = DatabaseOperations.execute_sql_flush
+
+    def lifted(operations: DatabaseOperations, sql_list: list[str]) -> Any:
+        with pgtrigger.ignore("loyalty.Transaction:never_truncated"):
+            return flush(operations, sql_list)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "execute_sql_flush", lifted)
+        yield
