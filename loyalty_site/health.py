@@ -1,6 +1,6 @@
 """Is this process alive, and may it get traffic?"""
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
@@ -18,7 +18,7 @@ def readyz(request: HttpRequest) -> JsonResponse:
     try:
         executor = MigrationExecutor(connection)
         missing = [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
-    except DatabaseError:
+    except Error:
         return JsonResponse({"ready": False, "reason": "the database does not answer"}, status=503)
     if missing:
         return JsonResponse({"ready": False, "reason": "migrations are missing", "missing": missing}, status=503)

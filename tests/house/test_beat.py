@@ -140,16 +140,16 @@ def test_a_message_carries_its_expiry_and_where_it_came_from(scheduler):
 @pytest.mark.parametrize(
     ("zone", "day_before"),
     [
-        ("America/New_York", (2026, 3, 7)),
-        ("America/New_York", (2026, 10, 31)),
-        ("Europe/Luxembourg", (2026, 3, 28)),
-        ("Europe/Luxembourg", (2026, 10, 24)),
+        ("America/New_York", "2026-03-07"),
+        ("America/New_York", "2026-10-31"),
+        ("Europe/Luxembourg", "2026-03-28"),
+        ("Europe/Luxembourg", "2026-10-24"),
     ],
 )
 def test_a_daily_job_runs_once_a_day_when_the_clocks_change(scheduler, zone, day_before, local_time):
     hour, minute = local_time.split(":")
     crontab = CrontabSchedule.objects.create(hour=hour, minute=minute, timezone=zone)
-    evening = datetime(*day_before, 23, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    evening = datetime.fromisoformat(f"{day_before}T23:00").replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
     only(EXPIRY, crontab=crontab, last_run_at=evening - timedelta(hours=20))
 
     runs: Counter[str] = Counter()

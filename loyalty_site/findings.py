@@ -1,0 +1,188 @@
+"""What is wrong with this installation right now, and what to do about it. Each function looks at one thing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models import F, Max, Q
+from django_celery_beat.models import PeriodicTask
+from kombu.exceptions import OperationalError as BrokerError
+
+from loyalty.models import ExpirationRun
+from loyalty_site.celery import app
+from loyalty_site.models import JobRun
+from loyalty_site.unreachable import explain_broker, explain_database
+from notifications.models import Message
+
+EXPIRY = "loyalty.expire_points"
+LEDGER_CHECK = "loyalty.check_ledger"
+HEARTBEAT = "loyalty_site.heartbeat"
+DAILY = timedelta(hours=26)  # a day, and time for a late or long run
+HEARTBEAT_AGE = timedelta(minutes=5)
+MAIL_AGE = timedelta(minutes=15)
+LAST_RUN: dict[str, str] = {
+    ExpirationRun.Status.REFUSED: "was refused, and points wait to expire until a person decides.",
+    ExpirationRun.Status.PARTIAL: "left cards out. Put them right, then run manage.py expire_points.",
+    ExpirationRun.Status.FAILED: "ended before its time. Remove the cause, then run manage.py expire_points.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a person has to look at: a code for machines, and a sentence that says what to do."""
+
+    code: str
+    text: str
+
+
+def findings(at: datetime) -> Iterator[Finding]:
+    """All that is wrong; an unreachable database or missing migrations hide the rest."""
+    blocked = list(database_findings())
+    yield from blocked
+    if not blocked:
+        for look in LOOKS:
+            yield from look(at)
+    yield from broker_findings()
+
+
+def database_findings() -> Iterator[Finding]:
+    try:
+        executor = MigrationExecutor(connection)
+        missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    except OperationalError as error:
+        yield Finding("database_unreachable", explain_database(error))
+        return
+    if missing:
+        yield Finding("migrations_missing", f"{missing} migrations are not applied. Run manage.py migrate.")
+
+
+def broker_findings() -> Iterator[Finding]:
+    try:
+        with app.connection_for_write() as broker:
+            broker.ensure_connection(max_retries=1, interval_start=0)
+    except BrokerError as error:
+        yield Finding("broker_unreachable", explain_broker(error))
+
+
+def expiration_findings(at: datetime) -> Iterator[Finding]:
+    """Whether whole runs succeed, night by night, and what became of the last one."""
+    newest = ExpirationRun.objects.counting().aggregate(newest=Max("finished_at"))["newest"]
+    if _is_older(newest, DAILY, at):
+        yield Finding(
+            "expiration_stale",
+            f"No whole expiration run has succeeded since {_since(newest)}; one should every day. "
+            "Check that beat and a worker run, then run manage.py expire_points.",
+        )
+    ended = ExpirationRun.objects.filter(merchant=None, as_of=F("started_at"), finished_at__isnull=False)
+    last = ended.order_by("-started_at").first()
+    if last is not None and last.status in LAST_RUN:
+        yield Finding(f"expiration_{last.status}", f"Expiration run {last.pk} {LAST_RUN[last.status]} {_why(last)}")
+
+
+def ledger_findings(at: datetime) -> Iterator[Finding]:
+    last = JobRun.objects.last_success(LEDGER_CHECK)
+    checked_at = last.finished_at if last else None
+    if _is_older(checked_at, DAILY, at):
+        yield Finding(
+            "ledger_check_stale",
+            f"The ledger has not been checked since {_since(checked_at)}; it should be every night. "
+            "Check that beat and a worker run, then run celery -A loyalty_site call loyalty.check_ledger.",
+        )
+    if last is not None and last.result and last.result.get("mismatched_cards"):
+        yield Finding(
+            "ledger_mismatch",
+            f"The ledger check found {last.result['mismatched_cards']} cards whose balance is not what their "
+            "transactions say. Run manage.py check_ledger and do not change any balance before you know why.",
+        )
+
+
+def heartbeat_findings(at: datetime) -> Iterator[Finding]:
+    last = JobRun.objects.last_success(HEARTBEAT)
+    beat_at = last.finished_at if last else None
+    if _is_older(beat_at, HEARTBEAT_AGE, at):
+        yield Finding(
+            "heartbeat_stale",
+            f"No heartbeat has come through since {_since(beat_at)}. Check that beat runs, that a worker "
+            "takes the queue `default`, and that the schedule entry loyalty_site.heartbeat is switched on.",
+        )
+
+
+def schedule_findings(at: datetime) -> Iterator[Finding]:
+    if not PeriodicTask.objects.filter(task=EXPIRY, enabled=True).exists():
+        yield Finding(
+            "expiration_switched_off",
+            "No schedule entry for loyalty.expire_points is switched on. Switch it on in the admin, "
+            "or run manage.py install_schedules if there is none.",
+        )
+
+
+def message_findings(at: datetime) -> Iterator[Finding]:
+    """Mail that waits too long, and mail that was given up."""
+    # A mail server that is down puts messages off minute by minute, without counting attempts.
+    put_off = Q(attempts=0, resends=0, created_at__lt=at - MAIL_AGE)
+    stuck = Message.objects.waiting().filter(Q(next_attempt_at__lt=at - MAIL_AGE) | put_off).count()
+    if stuck:
+        yield Finding(
+            "messages_stuck",
+            f"{stuck} messages have been waiting for more than 15 minutes. Check that a worker takes the queue "
+            "`notifications` and that the mail server answers, then run manage.py send_messages.",
+        )
+    dead = Message.objects.filter(status=Message.Status.DEAD, next_attempt_at__gt=at - timedelta(days=1)).count()
+    if dead:
+        yield Finding(
+            "messages_dead",
+            f"{dead} messages were given up in the last 24 hours. Look at them in the admin, which says why, "
+            "and send them again when the cause is gone.",
+        )
+
+
+def clock_findings(at: datetime) -> Iterator[Finding]:
+    """Moments that have not come yet look young for ever, and hide that nothing happens any more."""
+    limit = at + timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS)
+    ahead = {
+        "job runs": JobRun.objects.filter(Q(started_at__gt=limit) | Q(finished_at__gt=limit)).count(),
+        "expiration runs": ExpirationRun.objects.filter(Q(started_at__gt=limit) | Q(finished_at__gt=limit)).count(),
+        "schedule entries": PeriodicTask.objects.filter(last_run_at__gt=limit).count(),
+    }
+    for what, count in ahead.items():
+        if count:
+            yield Finding(
+                "timestamp_in_future",
+                f"{count} {what} have a time in the future. Check the clocks of all machines; beat puts its schedule "
+                "entries right when it runs.",
+            )
+
+
+LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
+    expiration_findings,
+    ledger_findings,
+    heartbeat_findings,
+    schedule_findings,
+    message_findings,
+    clock_findings,
+)
+
+
+def _is_older(newest: datetime | None, age: timedelta, at: datetime) -> bool:
+    """Whether the last time is too long ago; what never happened is as old as this installation."""
+    return (newest or _installed_at()) < at - age
+
+
+def _installed_at() -> datetime:
+    applied: datetime = MigrationRecorder.Migration.objects.get(
+        app="loyalty_site", name="0002_install_schedules"
+    ).applied
+    return applied
+
+
+def _since(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment else "the installation"
+
+
+def _why(run: ExpirationRun) -> str:
+    cards = f"Cards: {', '.join(map(str, run.failed_card_ids[:10]))}. " if run.failed_card_ids else ""
+    return cards + " ".join(run.error.split())

@@ -1,0 +1,29 @@
+import json
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.utils import timezone
+
+from loyalty_site.findings import findings
+
+
+class Command(BaseCommand):
+    help = "Say what is wrong with this installation, one line for each finding. Exit status 1 when there is any."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON object for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = list(findings(timezone.now()))
+        if options["json"]:
+            self.stdout.write(json.dumps({"healthy": not found, "findings": [asdict(finding) for finding in found]}))
+        else:
+            for finding in found:
+                self.stdout.write(f"{finding.code}: {finding.text}")
+            if not found:
+                self.stdout.write("Healthy.")
+        if found:
+            sys.exit(1)

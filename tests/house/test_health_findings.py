@@ -1,0 +1,271 @@
+import json
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.management import call_command
+from django.db.migrations.recorder import MigrationRecorder
+from django_celery_beat.models import PeriodicTask
+
+from loyalty.models import ExpirationRun, Merchant
+from loyalty_site import findings
+from loyalty_site.models import JobRun
+from notifications.models import Message
+from tests.fakes.celery_process import broker
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+LAST_NIGHT = NOW.replace(hour=2)
+
+
+def ago(**time: float) -> datetime:
+    return NOW - timedelta(**time)
+
+
+@pytest.fixture
+def healthy():
+    """An installation of last year where every job did what it should."""
+    MigrationRecorder.Migration.objects.filter(app="loyalty_site").update(applied=ago(days=300))
+    PeriodicTask.objects.update(last_run_at=LAST_NIGHT)
+    ran("loyalty.check_ledger", LAST_NIGHT, result={"mismatched_cards": 0})
+    ran("loyalty_site.heartbeat", ago(minutes=1))
+    expired(LAST_NIGHT)
+
+
+def ran(task: str, moment: datetime, **changes: Any) -> JobRun:
+    JobRun.objects.filter(task=task).delete()
+    fields = {"status": "succeeded", "started_at": moment, "finished_at": moment, "result": {}, **changes}
+    return JobRun.objects.create(task=task, task_id=f"{task} {moment}", **fields)
+
+
+def expired(moment: datetime, **changes: Any) -> ExpirationRun:
+    fields = {"as_of": moment, "finished_at": moment, "status": "succeeded", "trigger": "schedule", **changes}
+    return ExpirationRun.objects.create(started_at=moment, **fields)
+
+
+def message(**changes: Any) -> Message:
+    fields = {
+        "kind": Message.Kind.POINTS_EXPIRED,
+        "scope": "1",
+        "reference": "1",
+        "recipient": "anna@example.org",
+        "locale": "en",
+        "context": {},
+        "dedupe_key": f"key {Message.objects.count()}",
+        "status": Message.Status.DUE,
+        "attempts": 0,
+        "resends": 0,
+        "created_at": NOW,
+        "next_attempt_at": NOW,
+    }
+    return Message.objects.create(**{**fields, **changes})
+
+
+def found() -> dict[str, str]:
+    return {finding.code: finding.text for finding in findings.findings(NOW)}
+
+
+@pytest.mark.usefixtures("healthy")
+class TestAHealthyInstallation:
+    def test_has_no_finding(self):
+        message(next_attempt_at=ago(minutes=14), created_at=ago(minutes=14))
+        message(status=Message.Status.DEAD, next_attempt_at=ago(hours=25), created_at=ago(days=2))
+
+        assert found() == {}
+
+    @pytest.mark.parametrize(("hours", "codes"), [(25.5, set()), (26.5, {"expiration_stale"})])
+    def test_expects_expiry_every_26_hours(self, hours, codes):
+        ExpirationRun.objects.all().delete()
+        expired(ago(hours=hours))
+
+        assert set(found()) == codes
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"status": "failed"},
+            {"status": "refused"},
+            {"as_of": LAST_NIGHT - timedelta(days=3)},
+            {"status": "running", "finished_at": None},
+        ],
+        ids=["failed", "refused", "as of another day", "still running"],
+    )
+    def test_counts_only_whole_runs_that_ended_well(self, changes):
+        ExpirationRun.objects.all().delete()
+        expired(LAST_NIGHT, **changes)
+
+        assert "expiration_stale" in found()
+
+    def test_does_not_count_the_run_of_one_merchant(self):
+        ExpirationRun.objects.all().delete()
+        expired(
+            LAST_NIGHT, merchant=Merchant.objects.create(name="Bakery", slug="bakery", currency="EUR", country="LU")
+        )
+
+        assert set(found()) == {"expiration_stale"}
+
+    @pytest.mark.parametrize(
+        ("status", "says"), [("refused", "refused"), ("partial", "left cards out"), ("failed", "ended before its time")]
+    )
+    def test_reports_how_the_last_run_ended(self, status, says):
+        run = expired(ago(hours=1), status=status, failed=2, failed_card_ids=[17, 18], error="A reason.\nAnd another.")
+
+        text = found()[f"expiration_{status}"]
+        assert text.startswith(f"Expiration run {run.pk} ")
+        assert says in text
+        assert text.endswith("Cards: 17, 18. A reason. And another.")
+
+    def test_forgets_a_refused_run_after_one_that_succeeded(self):
+        expired(ago(hours=3), status="refused")
+        expired(ago(hours=1))
+
+        assert found() == {}
+
+    @pytest.mark.parametrize(("hours", "codes"), [(25.5, set()), (26.5, {"ledger_check_stale"})])
+    def test_expects_a_ledger_check_every_26_hours(self, hours, codes):
+        ran("loyalty.check_ledger", ago(hours=hours), result={"mismatched_cards": 0})
+
+        assert set(found()) == codes
+
+    def test_reports_cards_that_disagree_with_the_ledger(self):
+        ran("loyalty.check_ledger", LAST_NIGHT, result={"mismatched_cards": 3})
+
+        assert "found 3 cards" in found()["ledger_mismatch"]
+
+    def test_does_not_take_a_failed_check_for_a_check(self):
+        ran("loyalty.check_ledger", LAST_NIGHT, status="failed", error="OperationalError: gone")
+
+        assert set(found()) == {"ledger_check_stale"}
+
+    @pytest.mark.parametrize(("minutes", "codes"), [(4.9, set()), (5.1, {"heartbeat_stale"})])
+    def test_expects_a_heartbeat_every_five_minutes(self, minutes, codes):
+        ran("loyalty_site.heartbeat", ago(minutes=minutes))
+
+        assert set(found()) == codes
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"next_attempt_at": ago(minutes=16)},
+            {"next_attempt_at": ago(minutes=16), "attempts": 2},
+            {"created_at": ago(minutes=16), "next_attempt_at": NOW + timedelta(minutes=1)},
+            {"status": "leased", "lease_until": NOW, "next_attempt_at": ago(minutes=16)},
+        ],
+        ids=["never tried", "not tried again", "put off by the mail server", "held by a sender"],
+    )
+    def test_reports_mail_that_waits_too_long(self, changes):
+        message(**changes)
+
+        assert "1 messages have been waiting" in found()["messages_stuck"]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"created_at": ago(hours=3), "attempts": 2, "next_attempt_at": NOW + timedelta(hours=1)},
+            {"created_at": ago(days=3), "resends": 1},
+            {"created_at": ago(days=3), "next_attempt_at": ago(days=3), "status": "cancelled", "cancelled_at": NOW},
+        ],
+        ids=["tried again later", "sent again by hand", "cancelled"],
+    )
+    def test_lets_mail_wait_that_may(self, changes):
+        message(**changes)
+
+        assert found() == {}
+
+    def test_reports_mail_that_was_given_up_today(self):
+        message(status=Message.Status.DEAD, next_attempt_at=ago(hours=23), created_at=ago(days=2))
+
+        assert "1 messages were given up" in found()["messages_dead"]
+
+    def test_reports_an_expiry_that_is_switched_off(self):
+        PeriodicTask.objects.filter(task="loyalty.expire_points").update(enabled=False)
+
+        assert set(found()) == {"expiration_switched_off"}
+
+    def test_accepts_an_expiry_entry_by_another_name(self):
+        PeriodicTask.objects.filter(task="loyalty.expire_points").update(name="after the cash-up")
+
+        assert found() == {}
+
+    def test_reports_times_in_the_future(self):
+        later = NOW + timedelta(minutes=6)
+        expired(later)
+        ran("loyalty_site.heartbeat", later)
+        PeriodicTask.objects.filter(task="loyalty.expire_points").update(last_run_at=later)
+
+        texts = [finding.text for finding in findings.clock_findings(NOW)]
+        assert [text.split(" have ")[0] for text in texts] == ["1 job runs", "1 expiration runs", "1 schedule entries"]
+
+    def test_forgives_a_clock_that_is_a_little_ahead(self):
+        PeriodicTask.objects.update(last_run_at=NOW + timedelta(minutes=4))
+
+        assert found() == {}
+
+    def test_says_so_and_exits_0(self):
+        assert check_health() == (0, "Healthy.\n")
+        assert json.loads(check_health("--json")[1]) == {"healthy": True, "findings": []}
+
+    def test_exits_1_with_a_line_for_each_finding(self):
+        PeriodicTask.objects.filter(task="loyalty.expire_points").update(enabled=False)
+        ran("loyalty_site.heartbeat", ago(minutes=6))
+
+        code, output = check_health()
+
+        assert code == 1
+        assert [line.split(": ")[0] for line in output.splitlines()] == ["heartbeat_stale", "expiration_switched_off"]
+
+    def test_tells_machines_the_same_in_json(self):
+        PeriodicTask.objects.filter(task="loyalty.expire_points").update(enabled=False)
+
+        code, output = check_health("--json")
+
+        answer = json.loads(output)
+        assert (code, answer["healthy"]) == (1, False)
+        assert [finding["code"] for finding in answer["findings"]] == ["expiration_switched_off"]
+        assert "Switch it on in the admin" in answer["findings"][0]["text"]
+
+
+def check_health(*arguments: str) -> tuple[int, str]:
+    output = StringIO()
+    with time_machine.travel(NOW, tick=False):
+        try:
+            call_command("check_health", *arguments, stdout=output)
+        except SystemExit as exit_:
+            return int(str(exit_.code)), output.getvalue()
+    return 0, output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("age", "codes"),
+    [
+        (timedelta(minutes=4), set()),
+        (timedelta(minutes=6), {"heartbeat_stale"}),
+        (timedelta(hours=27), {"heartbeat_stale", "expiration_stale", "ledger_check_stale"}),
+    ],
+    ids=str,
+)
+def test_a_new_installation_has_time_to_run_its_jobs(age, codes):
+    MigrationRecorder.Migration.objects.filter(app="loyalty_site").update(applied=NOW - age)
+
+    answer = found()
+
+    assert set(answer) == codes
+    assert all("since the installation" in text for text in answer.values())
+
+
+def test_a_missing_migration_hides_the_rest():
+    MigrationRecorder.Migration.objects.filter(app="notifications").delete()
+
+    assert set(found()) == {"migrations_missing"}
+    assert "migrate" in found()["migrations_missing"]
+
+
+@pytest.mark.usefixtures("healthy")
+def test_a_broker_that_answers_is_no_finding():
+    with broker() as client:
+        assert client.ping()
+
+    assert list(findings.broker_findings()) == []
