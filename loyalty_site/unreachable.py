@@ -24,7 +24,7 @@ def explain_broker(error: Exception) -> str:
     options = ConnectionPool.from_url(settings.CELERY_BROKER_URL).connection_kwargs
     place = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return (
-        f"The broker (Valkey or Redis) cannot be reached at {place} ({error}). "
+        f"The broker (Valkey or Redis) cannot be reached at {place} ({str(error).rstrip('.')}). "
         "Start it, or set REDIS_URL, or use `make shell`, which starts one for you. Nothing is lost: "
         "what was to be done is in PostgreSQL and is picked up when the broker is back."
     )

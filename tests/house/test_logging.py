@@ -1,0 +1,92 @@
+import json
+import os
+import subprocess
+import sys
+import uuid
+from typing import Any
+
+import pytest
+import structlog
+
+from loyalty_site.tasks import heartbeat
+from tests.fakes import celery_process
+from tests.fakes.celery_process import ROOT, broker
+
+SPEAK = """
+import django, logging, structlog
+django.setup()
+structlog.get_logger().info("loyalty.points_earned", card_id=17)
+structlog.get_logger().debug("loyalty.balance_read")
+logging.getLogger("a.library").warning("two\\nlines")
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger().exception("loyalty.expiration_card_failed", card_id=17)
+"""
+ASK = """
+import django
+django.setup()
+from django.conf import settings
+from django.test import Client
+settings.WHITENOISE_AUTOREFRESH = True
+Client().get("/healthz", headers={"host": "localhost", "x-request-id": "till-4711"})
+"""
+
+
+def said(program: str, **variables: str) -> list[str]:
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "loyalty_site.settings", "LOG_FORMAT": "json", **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+def events(lines: list[str]) -> dict[str, dict[str, Any]]:
+    return {event["event"]: event for event in map(json.loads, lines)}
+
+
+def test_production_logs_one_json_object_a_line():
+    said_events = events(said(SPEAK))
+
+    assert list(said_events) == ["loyalty.points_earned", "two\nlines", "loyalty.expiration_card_failed"]
+    earned = said_events["loyalty.points_earned"]
+    assert (earned["level"], earned["card_id"]) == ("info", 17)
+    assert earned["ts"].endswith("Z")
+    assert said_events["two\nlines"]["level"] == "warning"
+    assert "ZeroDivisionError" in said_events["loyalty.expiration_card_failed"]["exception"]
+
+
+def test_the_level_decides_what_is_said():
+    assert list(events(said(SPEAK, LOG_LEVEL="ERROR"))) == ["loyalty.expiration_card_failed"]
+    assert "loyalty.balance_read" in events(said(SPEAK, LOG_LEVEL="DEBUG"))
+
+
+def test_development_logs_for_people():
+    [first, *_] = said(SPEAK, LOG_FORMAT="console")
+
+    assert "loyalty.points_earned" in first
+    assert "card_id=17" in first
+    assert not first.startswith("{")
+
+
+def test_all_lines_of_a_request_carry_one_id_that_the_caller_cannot_choose():
+    said_events = events(said(ASK))
+
+    started, finished = said_events["request_started"], said_events["request_finished"]
+    assert started["request_id"] == finished["request_id"]
+    assert str(uuid.UUID(started["request_id"])) == started["request_id"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_carries_its_id_into_the_tasks_it_causes(tmp_path):
+    with broker() as client:
+        client.flushdb()
+    with structlog.contextvars.bound_contextvars(request_id="till-4711"):
+        task_id = heartbeat.delay().id
+
+    with celery_process.worker(tmp_path) as worker:
+        worker.wait_until_it_says("task_succeeded")
+
+    [succeeded] = [event for event in worker.events() if event["event"] == "task_succeeded"]
+    assert (succeeded["request_id"], succeeded["task_id"]) == ("till-4711", task_id)

@@ -1,0 +1,96 @@
+"""What a person reads who starts the product without its neighbours: one sentence, no traceback."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.db import OperationalError
+
+from loyalty_site.unreachable import explain_broker, explain_database, is_unreachable
+from tests.fakes.celery_process import ROOT, database_url, environment
+
+NOWHERE = "postgresql://till:secret-word@127.0.0.1:1/loyalty"
+
+
+def manage(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run manage.py as a person would, with these variables in the environment."""
+    command = [sys.executable, "manage.py", *arguments]
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "loyalty_site.settings", **variables}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("command", ["migrate", "install_schedules", "createsuperuser"])
+def test_a_missing_database_is_one_sentence(command):
+    done = manage(command, DATABASE_URL=NOWHERE)
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith("PostgreSQL cannot be reached at 127.0.0.1:1/loyalty (")
+    assert "DATABASE_URL" in last_line
+    assert "make shell" in last_line
+
+
+def test_the_sentence_keeps_the_password_to_itself():
+    assert "secret-word" not in manage("migrate", DATABASE_URL=NOWHERE).stderr
+
+
+def test_a_database_that_does_not_exist_is_named():
+    url = database_url().rpartition("/")[0] + "/no_such_database"
+
+    done = manage("migrate", DATABASE_URL=url)
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "no_such_database" in done.stderr.splitlines()[-1]
+    assert "does not exist" in done.stderr.splitlines()[-1]
+
+
+def test_check_health_reports_both_neighbours():
+    done = manage("check_health", DATABASE_URL=NOWHERE, REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == ["database_unreachable", "broker_unreachable"]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_broker_is_one_sentence():
+    send = "from loyalty_site.tasks import heartbeat; heartbeat.delay()"
+
+    done = manage("shell", "--no-imports", "-c", send, REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last_line = done.stderr.splitlines()[-1]
+    assert last_line.startswith("The broker (Valkey or Redis) cannot be reached at 127.0.0.1:1 (")
+    assert "Nothing is lost" in last_line
+
+
+def test_a_database_that_is_not_postgresql_is_refused(tmp_path):
+    done = manage("check", DATABASE_URL=f"sqlite:///{tmp_path}/loyalty.sqlite3")
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "loyalty.E001" in done.stderr
+    assert "only PostgreSQL" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.django_db
+def test_the_error_of_a_statement_keeps_its_traceback():
+    slow = "from django.db import connection as c; c.cursor().execute('SET statement_timeout = 1; SELECT pg_sleep(9)')"
+
+    done = manage("shell", "--no-imports", "-c", slow, **environment())
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "statement timeout" in done.stderr.splitlines()[-1]
+
+
+def test_an_error_without_words_is_explained_too(settings):
+    settings.CELERY_BROKER_URL = "redis://"
+
+    assert is_unreachable(OperationalError())
+    assert "(no reason given)" in explain_database(OperationalError())
+    assert "at localhost:6379 (gone)." in explain_broker(ConnectionError("gone."))
