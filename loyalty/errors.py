@@ -40,6 +40,10 @@ class CardOfAnotherStore(LoyaltyError):
     """The program keeps cards to the store that enrolled them."""
 
 
+class CardChanged(LoyaltyError):
+    """The card has moved since it was looked at, so what was decided about it may be wrong or done already."""
+
+
 class AlreadyEnrolled(LoyaltyError):
     """The customer has a card; `card_id` names it."""
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import structlog
 from django.db import transaction
 
-from loyalty.errors import CardNotActive, InvalidInput, NothingToChange, ReasonRequired
+from loyalty.errors import CardChanged, CardNotActive, InvalidInput, NothingToChange, ReasonRequired
 from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
 from loyalty.services import ledger
 from loyalty.services.ledger import Move
@@ -29,14 +29,39 @@ def require_in_use(card: Card) -> None:
         raise CardNotActive(f"This card is {card.get_status_display()} and cannot be changed.", status=card.status)
 
 
+def require_as_seen(card: Card, seen_version: int | None) -> None:
+    """Refuse to act on a locked card that moved since it was shown with this version: a form sent twice, say.
+
+    Raises:
+        CardChanged: it did.
+    """
+    if seen_version is not None and card.balance.version != seen_version:
+        raise CardChanged(
+            f"The card has changed since you opened this page and now holds {card.balance.points_balance:,} points. "
+            "Nothing was done. Look again, then decide.",
+            points_balance=card.balance.points_balance,
+        )
+
+
 @transaction.atomic
 def adjust(
-    *, merchant: Merchant, card_id: int, points: int, reason: str, actor: str, at: datetime, stamps: int = 0
+    *,
+    merchant: Merchant,
+    card_id: int,
+    points: int,
+    reason: str,
+    actor: str,
+    at: datetime,
+    stamps: int = 0,
+    seen_version: int | None = None,
 ) -> Transaction:
     """Add or take points and stamps by hand. More points count as activity, fewer do not.
 
+    `seen_version` is the version of the balance on which a person decided; None adjusts whatever there is.
+
     Raises:
         CardNotFound: the merchant has no such card.
+        CardChanged: the card has another version than the one seen.
         CardNotActive: the card is closed, merged or erased. A suspended one can be adjusted.
         ReasonRequired: there is no reason.
         InvalidInput: nothing would change, or the card would hold more than it can.
@@ -46,6 +71,7 @@ def adjust(
     if not points and not stamps:
         raise InvalidInput("An adjustment of 0 changes nothing.", field="points")
     card = ledger.lock(card_id, merchant=merchant)
+    require_as_seen(card, seen_version)
     require_in_use(card)
     move = Move(
         type=TransactionType.ADMIN_ADJUSTMENT,

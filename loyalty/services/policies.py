@@ -1,7 +1,7 @@
 """When points expire: changed only after its impact was shown and confirmed."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,9 @@ class PolicyTerms:
 
     def as_json(self) -> dict[str, Any]:
         return {key: str(value) if isinstance(value, date) else value for key, value in asdict(self).items()}
+
+
+POLICY_FIELDS = frozenset(field.name for field in fields(PolicyTerms))
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,10 @@ def change_policy(
 
 
 @transaction.atomic
-def update_program(*, program: Program, changed: Collection[str], policy_terms: PolicyTerms) -> Program:
-    """Save changes of a program that do not concern expiry; what a card shows of it is then looked at again."""
-    program.version += 1
-    program.save(update_fields=[*set(changed) - set(asdict(policy_terms)), "version"])
+def update_program(*, program: Program, changed: Collection[str]) -> Program:
+    """Save the changed fields of a program that do not concern expiry; what a card shows of it is looked at again."""
+    program.version = Program.objects.select_for_update().values_list("version", flat=True).get(pk=program.pk) + 1
+    program.save(update_fields=[*set(changed) - POLICY_FIELDS, "version"])
     return program
 
 
@@ -211,7 +214,8 @@ SELECT
     count(*) FILTER (WHERE last_activity_at < %(expire_before)s AND promise_over),
     coalesce(sum(points_balance) FILTER (WHERE last_activity_at < %(expire_before)s AND promise_over), 0),
     count(*) FILTER (
-        WHERE last_activity_at < %(warn_before)s AND NOT warned AND (%(notice)s OR last_activity_at >= %(expire_before)s)
+        WHERE last_activity_at < %(warn_before)s AND NOT warned
+          AND (%(notice)s OR last_activity_at >= %(expire_before)s)
     ),
     min(last_activity_at) FILTER (WHERE NOT warned),
     min(last_activity_at) FILTER (WHERE warned),

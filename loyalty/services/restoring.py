@@ -9,7 +9,7 @@ from django.db import transaction
 from loyalty.errors import CardNotActive, InvalidInput, RunNotFinished, RunNotFound
 from loyalty.models import Card, ExpirationRun, Merchant, Transaction, TransactionType
 from loyalty.services import ledger, messages
-from loyalty.services.adjustments import require_in_use, require_reason
+from loyalty.services.adjustments import require_as_seen, require_in_use, require_reason
 from loyalty.services.ledger import Move
 
 log = structlog.get_logger()
@@ -38,14 +38,23 @@ class RunRestorationReport:
 
 @transaction.atomic
 def restore_points(
-    *, merchant: Merchant, card_id: int, points: int, reason: str, actor: str, at: datetime
+    *,
+    merchant: Merchant,
+    card_id: int,
+    points: int,
+    reason: str,
+    actor: str,
+    at: datetime,
+    seen_version: int | None = None,
 ) -> Restoration:
     """Give points back to a card: an adjustment that counts as activity, so that they live a full term again.
 
     It is linked to the card's latest expiry that nobody has given back; that expiry then counts as restored.
+    `seen_version` is the version of the balance on which a person decided; None restores whatever there is.
 
     Raises:
         CardNotFound: the merchant has no such card.
+        CardChanged: the card has another version than the one seen.
         CardNotActive: the card is closed, merged or erased. A suspended one can get points back.
         ReasonRequired: there is no reason.
         InvalidInput: the number of points is not positive, or more than a card can hold.
@@ -54,6 +63,7 @@ def restore_points(
     if points < 1:
         raise InvalidInput("Restore at least 1 point.", field="points")
     card = ledger.lock(card_id, merchant=merchant)
+    require_as_seen(card, seen_version)
     require_in_use(card)
     expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
     latest = expiries.not_given_back().order_by("-seq").first()
