@@ -245,7 +245,7 @@ def check_health(*arguments: str) -> tuple[int, str]:
         (timedelta(minutes=6), {"heartbeat_stale"}),
         (timedelta(hours=27), {"heartbeat_stale", "expiration_stale", "ledger_check_stale"}),
     ],
-    ids=str,
+    ids=["four minutes", "six minutes", "a day and more"],
 )
 def test_a_new_installation_has_time_to_run_its_jobs(age, codes):
     MigrationRecorder.Migration.objects.filter(app="loyalty_site").update(applied=NOW - age)
