@@ -75,7 +75,7 @@ class MailConnection:
             accepted = self._backend.send_messages([email])
         except Exception as error:  # a backend may raise what it likes about one mail
             # Only after a refused recipient is it certain that the connection can take the next mail.
-            self._has_served = isinstance(error, smtplib.SMTPRecipientsRefused)
+            self._has_served = isinstance(error, smtplib.SMTPRecipientsRefused) and self._is_connected()
             if not self._has_served:
                 self.close()
             raise _failure(error) from error
@@ -86,11 +86,18 @@ class MailConnection:
     def _open(self) -> None:
         try:
             self._backend.open()
-            if isinstance(self._backend, smtp.EmailBackend) and self._backend.connection:
+            if connection := self._smtp():
                 # Otherwise smtplib greets with the first mail, and a server that hangs there would cost it an attempt.
-                self._backend.connection.ehlo_or_helo_if_needed()
+                connection.ehlo_or_helo_if_needed()
         except OSError as error:
             raise ServerUnavailable(_told(error), label=type(error).__name__) from error
+
+    def _smtp(self) -> smtplib.SMTP | None:
+        return self._backend.connection if isinstance(self._backend, smtp.EmailBackend) else None
+
+    def _is_connected(self) -> bool:
+        connection = self._smtp()
+        return connection is not None and connection.sock is not None
 
 
 def _failure(error: Exception) -> DeliveryFailed:

@@ -124,12 +124,12 @@ def _supported(locale: str) -> str:
 
 def _usable_address(context: dict[str, Any]) -> str:
     """The merchant's address for questions, or nothing rather than one that no answer would reach."""
-    support_email = context.get("support_email", "")
+    support_email = str(context.get("support_email", ""))
     try:
         validate_email(support_email)
     except ValidationError:
         return ""
-    return str(support_email)
+    return support_email
 
 
 def _message_id(message: Message, *, domain: str) -> str:

@@ -3,25 +3,28 @@
     with FakeSmtp() as server:
         server.when("rcpt", "451 4.3.0 Try again later", to="anna@example.com", times=1)
 
-Stages: `connect` (before the banner), `ehlo`, `auth`, `mail`, `rcpt`, and `body` (after the whole message has
+Stages: `connect` (before the banner), `ehlo`, `auth`, `mail`, `rcpt`, `rset`, and `body` (after the whole message has
 arrived). An answer is a reply line, HANG (nothing comes), or CUT (the connection closes). At `body` a message is kept
 when the server hangs or cuts, as by a server that took it and could not say so.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from enum import Enum
 from types import TracebackType
-from typing import Any, AnyStr
+from typing import Any
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, a line for each command
 
 
 class Fault(Enum):
@@ -49,10 +52,17 @@ class Rule:
     answer: str | Fault
     to: str | None
     times: int | None
-    used: int = field(default=0)
+    after: int
 
     def applies(self, stage: str, recipient: str | None) -> bool:
-        return stage == self.stage and self.to in (None, recipient) and self.times != self.used
+        """Whether to answer this, counting what it was asked."""
+        if stage != self.stage or self.to not in (None, recipient) or self.times == 0:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.times = None if self.times is None else self.times - 1
+        return True
 
 
 class FakeSmtp:
@@ -89,9 +99,11 @@ class FakeSmtp:
         """Who got mail, in the order of arrival."""
         return [received.recipient for received in self.received]
 
-    def when(self, stage: str, answer: str | Fault, *, to: str | None = None, times: int | None = None) -> None:
-        """Give this answer at this stage: to all or to one recipient, always or so many times."""
-        self.rules.append(Rule(stage, answer, to, times))
+    def when(
+        self, stage: str, answer: str | Fault, *, to: str | None = None, times: int | None = None, after: int = 0
+    ) -> None:
+        """Give this answer at this stage: to all or to one recipient, always or so many times, after so many passed."""
+        self.rules.append(Rule(stage, answer, to, times, after))
 
     def behave(self) -> None:
         self.rules.clear()
@@ -107,7 +119,6 @@ class FakeSmtp:
     def answer_to(self, stage: str, recipient: str | None = None) -> str | Fault | None:
         for rule in self.rules:
             if rule.applies(stage, recipient):
-                rule.used += 1
                 return rule.answer
         return None
 
@@ -128,10 +139,10 @@ class FakeSmtp:
             return
         self._listener.close()
         self._listener = None
-        waiting = [session.task for session in self._sessions]
-        for session in list(self._sessions):
+        sessions = list(self._sessions)
+        for session in sessions:
             session.drop()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*(session.work() for session in sessions), return_exceptions=True)
 
 
 class _Session(SMTP):
@@ -148,11 +159,6 @@ class _Session(SMTP):
             authenticator=self._authenticate_user,
         )
 
-    @property
-    def task(self) -> "asyncio.Task[None]":
-        assert self._handler_coroutine is not None
-        return self._handler_coroutine
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self not in self.server._sessions:  # STARTTLS comes here a second time
@@ -162,6 +168,10 @@ class _Session(SMTP):
     def connection_lost(self, error: Exception | None) -> None:
         self.server._sessions.discard(self)
         super().connection_lost(error)
+
+    def work(self) -> "asyncio.Task[None]":
+        assert self._handler_coroutine is not None
+        return self._handler_coroutine
 
     def drop(self) -> None:
         if self.transport is not None:
@@ -177,11 +187,12 @@ class _Session(SMTP):
         else:
             await super()._handle_client()
 
-    async def push(self, status: AnyStr) -> None:
-        if self.server.reply_delay:
+    async def push(self, status: Any) -> None:
+        line = status.decode() if isinstance(status, bytes) else str(status)
+        if line[3:4] != "-":  # a reply of many lines is one reply
             await asyncio.sleep(self.server.reply_delay)
         await super().push(status)
-        if str(status).startswith("421"):
+        if line.startswith("421"):
             self.drop()
 
     async def misbehave(self, fault: Fault) -> None:
@@ -233,6 +244,9 @@ class _Handler:
             return answer
         envelope.rcpt_tos.append(address)
         return "250 OK"
+
+    async def handle_RSET(self, smtp: _Session, session: Session, envelope: Envelope) -> str:
+        return await self._answer(smtp, "rset") or "250 OK"
 
     async def handle_DATA(self, smtp: _Session, session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
