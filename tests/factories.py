@@ -4,7 +4,9 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loyalty.models import Card, CardBalance, Merchant, Program, Reward, Store, Transaction, TransactionType
+from django.db import transaction
+
+from loyalty.models import Card, CardBalance, Customer, Merchant, Program, Reward, Store, Transaction, TransactionType
 from loyalty.services import enrolment, ledger
 from loyalty.services.enrolment import Person
 from loyalty.services.ledger import Move
@@ -38,10 +40,9 @@ def make_card(merchant: Merchant | None = None, *, points: int = 0, at: datetime
     return Card.objects.select_related("balance", "program__merchant", "customer").get(pk=card.pk)
 
 
+@transaction.atomic
 def make_cards(merchant: Merchant, count: int, *, points: int = 100, at: datetime = NOON) -> list[Card]:
     """Many cards with points and e-mail addresses at once, by the ledger's own bulk opening."""
-    from loyalty.models import Customer
-
     program = merchant.program
     first = next(_numbers) * 1_000_000
     customers = Customer.objects.bulk_create(
@@ -57,12 +58,11 @@ def make_cards(merchant: Merchant, count: int, *, points: int = 100, at: datetim
     return cards
 
 
+@transaction.atomic
 def give(card: Card, points: int, *, at: datetime) -> Transaction:
     """Points for a card, as an import would bring them."""
     locked = ledger.lock(card.pk, merchant=card.program.merchant)
-    return ledger.post(
-        locked, Move(type=TransactionType.BALANCE_IMPORTED, points=points, transaction_at=at), at=at
-    )
+    return ledger.post(locked, Move(type=TransactionType.BALANCE_IMPORTED, points=points, transaction_at=at), at=at)
 
 
 def make_reward(merchant: Merchant, **fields: Any) -> Reward:

@@ -95,8 +95,21 @@ class Card(models.Model):
         return self.card_number
 
 
-# Without this a balance could be changed with no ledger row to show for it.
-BALANCE_EQUALS_LAST_ROW = """
+# Without these a balance could be changed with no ledger row to show for it. A change and its row are one
+# statement, so the check comes at its end, once for all its cards; a new balance may come before its first rows.
+CHANGE_EQUALS_LAST_ROW = """
+IF EXISTS (
+    SELECT FROM new_balances
+    LEFT JOIN loyalty_transaction last ON last.card_id = new_balances.card_id AND last.seq = new_balances.last_seq
+    WHERE last.points_balance_after IS DISTINCT FROM new_balances.points_balance
+       OR last.stamps_balance_after IS DISTINCT FROM new_balances.stamp_count
+) THEN
+    RAISE EXCEPTION 'a balance is not what the last ledger row of its card says' USING ERRCODE = 'check_violation';
+END IF;
+RETURN NULL;
+"""
+
+BEGINNING_EQUALS_LAST_ROW = """
 IF NOT EXISTS (
     SELECT FROM loyalty_transaction
     WHERE card_id = NEW.card_id AND seq = NEW.last_seq
@@ -157,12 +170,20 @@ class CardBalance(models.Model):
         ]
         triggers = [
             pgtrigger.Trigger(
-                name="balance_equals_last_row",
+                name="change_equals_last_row",
+                level=pgtrigger.Statement,
+                when=pgtrigger.After,
+                operation=pgtrigger.Update,
+                referencing=pgtrigger.Referencing(new="new_balances"),
+                func=CHANGE_EQUALS_LAST_ROW,
+            ),
+            pgtrigger.Trigger(
+                name="beginning_equals_last_row",
                 level=pgtrigger.Row,
                 when=pgtrigger.After,
-                operation=pgtrigger.Insert | pgtrigger.UpdateOf("points_balance", "stamp_count", "last_seq"),
+                operation=pgtrigger.Insert,
                 timing=pgtrigger.Deferred,
-                func=BALANCE_EQUALS_LAST_ROW,
+                func=BEGINNING_EQUALS_LAST_ROW,
             ),
         ]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pgtrigger
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
@@ -65,6 +66,8 @@ class ExpirationRun(models.Model):
             models.Index(fields=["status"], condition=Q(status="running"), name="expiration_run_running"),
             models.Index(F("started_at").desc(), name="expiration_run_newest"),
         ]
+        # The ledger names runs without a foreign key.
+        triggers = [pgtrigger.Protect(name="never_deleted", operation=pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return f"run {self.pk} as of {self.as_of:%Y-%m-%d %H:%M}"

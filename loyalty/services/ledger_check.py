@@ -47,7 +47,8 @@ SELECT card_id, concat_ws('; ',
         THEN format('the balance is %s points, the ledger adds up to %s', points_balance, points) END,
     CASE WHEN stamp_count <> stamps
         THEN format('the balance is %s stamps, the ledger adds up to %s', stamp_count, stamps) END,
-    CASE WHEN sums.last_seq <> rows THEN format('the ledger has %s rows and ends at number %s', rows, sums.last_seq) END,
+    CASE WHEN sums.last_seq <> rows
+        THEN format('the ledger has %s rows and ends at number %s', rows, sums.last_seq) END,
     CASE WHEN balance.last_seq <> sums.last_seq
         THEN format('the balance knows row %s as the last, the ledger %s', balance.last_seq, sums.last_seq) END,
     CASE WHEN points_balance < 0 OR stamp_count < 0 THEN 'the balance is negative' END,
@@ -84,7 +85,7 @@ def check_ledger() -> LedgerReport:
     with connection.cursor() as cursor:
         cursor.execute("SELECT (SELECT count(*) FROM loyalty_card), (SELECT count(*) FROM loyalty_transaction)")
         report.cards, report.transactions = cursor.fetchone()
-        cursor.execute(f"{PROBLEMS} UNION ALL {OVER_REVERSED} ORDER BY 1")  # noqa: S608
+        cursor.execute(f"{PROBLEMS} UNION ALL {OVER_REVERSED} ORDER BY 1")
         while rows := cursor.fetchmany(1000):
             for card_id, problem in rows:
                 wrong.add(card_id)

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from django.db import IntegrityError, transaction
 
-from loyalty.errors import MerchantExists, MerchantNotFound
-from loyalty.models import Merchant, Program, Store
+from loyalty.errors import CardNotFound, MerchantExists, MerchantNotFound
+from loyalty.models import Card, Merchant, Program, Store
 
 
 def find_merchant(name: str) -> Merchant:
@@ -14,16 +14,32 @@ def find_merchant(name: str) -> Merchant:
     Raises:
         MerchantNotFound: there is none.
     """
-    by_slug = Merchant.objects.filter(slug=name).first()
-    if by_slug:
-        return by_slug
-    # ASCII digits of a length that fits the column; anything else cannot be an id.
-    by_id = (
-        Merchant.objects.filter(pk=int(name)).first() if name.isascii() and name.isdigit() and len(name) < 19 else None
-    )
-    if by_id:
-        return by_id
+    found = Merchant.objects.filter(slug=name).first()
+    if not found and _is_id(name):
+        found = Merchant.objects.filter(pk=int(name)).first()
+    if found:
+        return found
     raise MerchantNotFound(f"There is no merchant {name!r}.")
+
+
+def find_card(name: str) -> Card:
+    """The card with this number (12 digits) or id, with its program and merchant loaded.
+
+    Raises:
+        CardNotFound: there is none.
+    """
+    digits = "".join(name.split())
+    cards = Card.objects.select_related("program__merchant")
+    if _is_id(digits):
+        found = cards.filter(card_number=digits).first() or cards.filter(pk=int(digits)).first()
+        if found:
+            return found
+    raise CardNotFound(f"There is no card {name!r}.")
+
+
+def _is_id(text: str) -> bool:
+    """ASCII digits, few enough for the column."""
+    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 @transaction.atomic
