@@ -244,7 +244,8 @@ def test_an_unreadable_time_stops_only_its_own_entry(scheduler, caplog):
 def test_a_time_that_never_comes_stops_only_its_own_entry(scheduler, caplog):
     PeriodicTask.objects.exclude(name__in=[EXPIRY, HEARTBEAT]).delete()
     PeriodicTask.objects.update(last_run_at=TODAY - timedelta(days=2))
-    CrontabSchedule.objects.filter(hour="2").update(day_of_month="31", month_of_year="2")
+    beyond_all_calendars = IntervalSchedule.objects.create(every=900_000_000, period="days")
+    PeriodicTask.objects.filter(name=EXPIRY).update(crontab=None, interval=beyond_all_calendars)
 
     assert ticked(scheduler, TODAY.replace(hour=7)) == [HEARTBEAT]
     assert logged(caplog, "loyalty_site.schedule_refused")[0]["job"] == EXPIRY

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -148,13 +147,6 @@ def test_two_beats_send_each_job_once_and_one_takes_over_when_the_other_is_kille
     assert follower.said("loyalty_site.leadership_gained")
     # The last word of a killed leader may be unwritten; nothing else was sent unseen.
     assert PeriodicTask.objects.get().total_run_count in (len(queued()), len(queued()) - 1)
-    seconds = sorted(moments_sent(leader) + moments_sent(follower))
-    assert all(later - earlier > timedelta(seconds=0.9) for earlier, later in pairwise(seconds))
-
-
-def moments_sent(beat: celery_process.CeleryProcess) -> list[datetime]:
-    sent = [event for event in beat.events() if event["event"] == "loyalty_site.job_sent"]
-    return [datetime.fromisoformat(event["ts"]) for event in sent]
 
 
 def test_beat_survives_connections_that_are_cut(tmp_path):
