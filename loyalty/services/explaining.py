@@ -50,21 +50,23 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
     card = cards.filter(pk=card_id).first()
     if card is None:
         raise CardNotFound("This card is not known here.", card_id=card_id)
-    keeps_until = _keeps_until(card)
+    last_day = keeps_until(card)
     rows = Transaction.objects.filter(card=card).select_related("store", "reward").order_by("-seq")[:movements]
     return CardStory(
         card_id=card.pk,
         card_number=card.card_number,
         points_balance=card.balance.points_balance,
         stamp_count=card.balance.stamp_count,
-        keeps_until=keeps_until,
-        sentences=[_holds(card), *_why(card, keeps_until, at=at), *_warned(card)],
+        keeps_until=last_day,
+        sentences=[_holds(card), *_why(card, last_day, at=at), *_warned(card)],
         movements=[_movement(row, card) for row in rows],
     )
 
 
-def _keeps_until(card: Card) -> date | None:
-    if not card.program.expires or card.expiration_exempt or card.balance.points_balance == 0:
+def keeps_until(card: Card) -> date | None:
+    """The last day on which the card's points can be used; None when there are none or they do not expire."""
+    may_expire = card.program.expires and card.status == Card.Status.ACTIVE and not card.expiration_exempt
+    if not may_expire or card.balance.points_balance == 0:
         return None
     return card.program.policy.keeps_until(card.balance.cycle)
 
@@ -75,7 +77,7 @@ def _holds(card: Card) -> str:
     return sentence % {"count": f"{points:,}"}
 
 
-def _why(card: Card, keeps_until: date | None, *, at: datetime) -> list[str]:
+def _why(card: Card, last_day: date | None, *, at: datetime) -> list[str]:
     """Until when the points can be used, and which rule says so."""
     program, policy = card.program, card.program.policy
     if card.status != Card.Status.ACTIVE:
@@ -84,21 +86,21 @@ def _why(card: Card, keeps_until: date | None, *, at: datetime) -> list[str]:
         return [_("It is exempt from expiry: %(reason)s") % {"reason": card.expiration_exempt_reason}]
     if not program.expires:
         return [_("Points of this program do not expire.")]
-    if keeps_until is None:
+    if last_day is None:
         return [_("There is nothing that could expire.")]
     last = policy.local_date(card.balance.last_activity_at)
     sentences = [
         _("The points can be used to the end of %(day)s (%(zone)s time).")
-        % {"day": date_format(keeps_until), "zone": program.merchant.timezone},
+        % {"day": date_format(last_day), "zone": program.merchant.timezone},
         _("The last activity was on %(day)s and points expire after %(days)s days without one.")
         % {"day": date_format(last), "days": policy.expires_after_days},
     ]
-    if keeps_until > policy.expires_on(card.balance.last_activity_at):
+    if last_day > policy.expires_on(card.balance.last_activity_at):
         sentences.append(_("That is later than the rule says, because this day was promised in a warning."))
     today = policy.local_date(at)
     if program.is_paused(today) and program.expiration_paused_until:
         sentences.append(_("Expiry is paused until %(day)s.") % {"day": date_format(program.expiration_paused_until)})
-    elif today > keeps_until and not policy.is_warned(card.balance.cycle) and policy.requires_notice:
+    elif today > last_day and not policy.is_warned(card.balance.cycle) and policy.requires_notice:
         sentences.append(
             _("They are past the limit, but will be kept until a warning has been sent and its time is up.")
         )
