@@ -108,7 +108,7 @@ def _warn(candidates: Sequence[Candidate], terms: Terms, run: ExpirationRun, tal
 
 
 def _warning(candidate: Candidate, term: Term) -> PromisedWarning:
-    return PromisedWarning(candidate, term, term.policy.promise(candidate.cycle, term.today))
+    return PromisedWarning(candidate, term, term.promising.promise(candidate.cycle, term.today))
 
 
 def _expiry(candidate: Candidate, term: Term) -> ledger.Expiry:

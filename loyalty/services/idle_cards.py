@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -23,6 +24,11 @@ class Term:
     program: Program
     policy: ExpirationPolicy
     today: date
+
+    @cached_property
+    def promising(self) -> ExpirationPolicy:
+        """The program's own policy: a run without notice shortens the notice of nobody who stays."""
+        return self.program.policy
 
 
 class Candidate(NamedTuple):
