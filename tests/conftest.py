@@ -1,9 +1,14 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pgtrigger
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
+from hypothesis.configuration import set_hypothesis_home_dir
+
+# In the default place, the root, pytest would trip over it.
+set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 from django.db import connection, transaction
 
 from loyalty.errors import InvalidInput
-from loyalty.services.csv_files import CsvFile, Problem, Problems, Progress, Record, opened, shown
+from loyalty.services.csv_files import CsvFile, Problem, Problems, Progress, Record, fingerprint, opened, shown
 
+__all__ = ["Problem", "Problems", "Progress", "StagedFile", "fingerprint", "shown", "stage"]
 Convert = Callable[[str], str]
 ROWS_BETWEEN_REPORTS = 1000
 

@@ -45,7 +45,7 @@ def stage(path: Path, content: bytes | str, **options: Any) -> StagedFile:
 def staged(columns: str = "line, name, amount") -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {columns} FROM staged ORDER BY line")
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def refusal(path: Path, content: bytes | str, **options: Any) -> ImportRefused:
@@ -72,7 +72,7 @@ def problems(path: Path, content: bytes | str, **options: Any) -> list[dict[str,
 )
 def test_each_way_to_write_a_file_gives_the_same_rows(file, content):
     content = content.replace('; "amount"', ';"amount"')
-    assert stage(file, content) == (2, csv_files.fingerprint(file), {"name", "amount"})
+    assert stage(file, content) == StagedFile(2, csv_files.fingerprint(file), frozenset({"name", "amount"}))
     assert staged() == [(2, "Ana", "1.50"), (3, "Bo", "2")]
 
 
@@ -262,7 +262,7 @@ VALUES = st.one_of(TEXT, st.text('",;\r\n \tx', max_size=6))
     quote_all=st.booleans(),
 )
 @settings(deadline=None, max_examples=150)
-def test_what_is_written_is_what_is_staged(rows, delimiter, end, mark, quote_all):
+def test_what_is_written_is_what_is_staged(rows, delimiter: str, end: str, mark, quote_all):
     def written(values: Sequence[str]) -> str:
         return delimiter.join(quoted(value) for value in values) + end
 
