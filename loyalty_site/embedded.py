@@ -284,7 +284,8 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         with engines() as urls:
-            child = subprocess.Popen(command, env={"DEVELOPMENT": "true", **os.environ, **urls})
+            ours = {} if os.environ.get("DATABASE_URL") else {"LOYALTY_EMBEDDED_DATABASE": "1"}
+            child = subprocess.Popen(command, env={"DEVELOPMENT": "true", **os.environ, **urls, **ours})
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: child.terminate())
             return child.wait()

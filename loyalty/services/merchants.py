@@ -1,10 +1,11 @@
 """Merchants: finding them as people name them, and opening new ones."""
 
+import re
 from decimal import Decimal
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 
-from loyalty.errors import CardNotFound, MerchantExists, MerchantNotFound
+from loyalty.errors import CardNotFound, InvalidInput, MerchantExists, MerchantNotFound
 from loyalty.models import Card, Merchant, Program, Store
 
 
@@ -42,6 +43,19 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
+def require_free_slug(slug: str) -> None:
+    """Refuse a slug that cannot name a new merchant.
+
+    Raises:
+        MerchantExists: it is taken.
+        InvalidInput: it has other characters than letters, digits, hyphens and underscores, or too many.
+    """
+    if not re.fullmatch(r"[-a-zA-Z0-9_]{1,60}", slug, re.ASCII):
+        raise InvalidInput("A slug is 1 to 60 letters, digits, hyphens or underscores.", field="slug")
+    if Merchant.objects.filter(slug=slug).exists():
+        raise MerchantExists(f"A merchant {slug!r} exists already. Choose another slug.")
+
+
 @transaction.atomic
 def open_merchant(
     *,
@@ -57,13 +71,10 @@ def open_merchant(
     """Create a merchant with one store and a program of points that expire. Returns the store.
 
     Raises:
-        MerchantExists: the slug is taken.
+        MerchantExists: the slug is taken. InvalidInput: it has characters that a slug cannot have.
     """
-    try:
-        with transaction.atomic():
-            merchant = Merchant.objects.create(slug=slug, name=name, currency=currency, timezone=timezone)
-    except IntegrityError:
-        raise MerchantExists(f"A merchant {slug!r} exists already. Choose another slug.") from None
+    require_free_slug(slug)
+    merchant = Merchant.objects.create(slug=slug, name=name, currency=currency, timezone=timezone)
     Program.objects.create(
         merchant=merchant,
         name=f"{name} Card",

@@ -1,0 +1,205 @@
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from celery import current_app
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from django.db.models import Sum
+from django.utils import timezone
+
+from loyalty.management.commands.replay_purchases import shown
+from loyalty.models import Card, CardBalance, ExpirationRun, Merchant, Transaction, TransactionType
+from loyalty.services import explaining, replaying
+from loyalty.services.replaying import Progress
+from loyalty_site import demo_data
+from loyalty_site.models import JobRun
+from loyalty_site.processes import LOCAL, Site, running_site
+from notifications.models import Message
+
+LONGEST_WAIT = 120
+T = TypeVar("T")
+
+
+class Command(BaseCommand):
+    help = "Show the main job on 18 months of a real shop's purchases: points, warnings, expiry, giving back, proof."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        began = time.monotonic()
+        logging.disable(logging.INFO)  # an event per purchase would bury the story
+        self._fresh_database()
+        shutil.rmtree(LOCAL / "mail", ignore_errors=True)
+        with running_site() as site:
+            site.start_web_and_workers()
+            self.say("web, workers and a mail sink are running")
+            self._replay()
+            site.start_beat()
+            run = self._last_night()
+            self._mails(site)
+            self._story()
+            self._give_back(run)
+            self._prove()
+        self._totals(began)
+
+    def say(self, title: str) -> None:
+        self.stdout.write(f"\n== {title}")
+        self.stdout.flush()
+
+    def _fresh_database(self) -> None:
+        """Recreate the embedded database; one that somebody named must be empty."""
+        if os.environ.get("LOYALTY_EMBEDDED_DATABASE"):
+            self._recreate()
+        elif connection.introspection.table_names():
+            raise CommandError("The database of DATABASE_URL is not empty; the demo writes only into an empty one.")
+        call_command("migrate", verbosity=0)
+
+    def _recreate(self) -> None:
+        name = connection.settings_dict["NAME"]
+        connection.close()
+        with connection._nodb_cursor() as server:
+            server.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = %s", [name])
+            if server.fetchone()[0]:
+                raise CommandError("The demo's database is in use; end `make run` or `make shell` first.")
+            server.execute(f'DROP DATABASE IF EXISTS "{name}"')
+            server.execute(f'CREATE DATABASE "{name}"')
+
+    def _replay(self) -> None:
+        self.say("18 months of purchases: every purchase earns, every night warns and expires")
+        totals = demo_data.seed(today=timezone.now().date(), clock=timezone.now, progress=self._progress())
+        self.stdout.write(
+            f"{totals.purchases:,} purchases of {totals.cards:,} customers earned {totals.points_earned:,} points; "
+            f"{totals.warnings:,} warnings; {totals.expired_points:,} points expired on {totals.expired_cards:,} cards"
+        )
+
+    def _progress(self) -> Callable[[Progress], None]:
+        """Show progress, and wake the sender now and then so that mails leave meanwhile."""
+        show, last = shown(sys.stderr), time.monotonic()
+
+        def progress(step: Progress) -> None:
+            nonlocal last
+            show(step)
+            if time.monotonic() - last > 3:
+                last = time.monotonic()
+                current_app.send_task("notifications.send_messages", queue="notifications")
+
+        return progress
+
+    def _last_night(self) -> ExpirationRun:
+        self.say("tonight: the ordinary task loyalty.expire_points, done by the worker")
+        asked_at = timezone.now()
+        current_app.send_task("loyalty_site.heartbeat", queue="default")
+        current_app.send_task("loyalty.expire_points", queue="default")
+        run = wait_for("the nightly run", lambda: self._finished_run(since=asked_at))
+        self.stdout.write(
+            f"run {run.pk} {run.status}: Expired {run.cards_expired} cards, {run.points_expired} points, "
+            f"{run.warnings} warnings"
+        )
+        return run
+
+    def _finished_run(self, *, since: datetime) -> ExpirationRun | None:
+        return ExpirationRun.objects.counting().filter(started_at__gte=since).first()
+
+    def _mails(self, site: Site) -> None:
+        self.say("one of the mails that customers received")
+        current_app.send_task("notifications.send_messages", queue="notifications")
+        wait_for("the mails", lambda: not Message.objects.waiting().exists())
+        sent = Message.objects.filter(status=Message.Status.SENT).count()
+        mail = newest_mail(site.mail_folder, kind=Message.Kind.POINTS_EXPIRING)
+        body = mail.get_body(("plain",))
+        self.stdout.write(
+            f"To: {mail['To']}\nSubject: {mail['Subject']}\n\n{body.get_content().strip() if body else ''}"
+        )
+        self.stdout.write(f"\n({sent:,} mails were handed over, each once)")
+
+    def _story(self) -> None:
+        self.say("one customer's story, explained")
+        card = told_card()
+        story = explaining.explain(merchant=card.program.merchant, card_id=card.pk, at=timezone.now(), movements=12)
+        self.stdout.write(f"Card {story.card_number}. {' '.join(story.sentences)}")
+        for movement in reversed(story.movements):
+            self.stdout.write(
+                f"  {movement.happened_on}  {movement.points_delta:>+6,}  = {movement.points_balance_after:>6,}  "
+                f"{movement.sentence}"
+            )
+
+    def _give_back(self, tonight: ExpirationRun) -> None:
+        run = ExpirationRun.objects.filter(cards_expired__gt=0).order_by("-pk").first() or tonight
+        self.say(f"run {run.pk} was a mistake: everything is given back")
+        before = points_outstanding()
+        for _attempt in ("once", "twice"):
+            self.stdout.write(f"$ manage.py restore_expiration_run {run.pk} --reason 'demo'")
+            call_command("restore_expiration_run", run.pk, reason="demo", stdout=self.stdout)
+        after = points_outstanding()
+        self.stdout.write(f"points outstanding: {before:,} + {run.points_expired:,} = {after:,}")
+        if after - before != run.points_expired:
+            raise CommandError(f"Giving back moved {after - before} points instead of {run.points_expired}.")
+        again = StringIO()
+        call_command("expire_points", dry_run=True, stdout=again)
+        self.stdout.write(f"what tonight's run would take again: {again.getvalue().strip().splitlines()[-1]}")
+
+    def _prove(self) -> None:
+        self.say("proof: every balance is what the ledger says, and operations are well")
+        current_app.send_task("loyalty.check_ledger", queue="default")
+        call_command("check_ledger", stdout=self.stdout)
+        wait_for("the mails about it", lambda: not Message.objects.waiting().exists())
+        wait_for("the jobs' records", jobs_are_recorded)
+        call_command("check_health", stdout=self.stdout)
+
+    def _totals(self, began: float) -> None:
+        self.say("totals")
+        for name, value in asdict(replaying.totals(Merchant.objects.get(slug=demo_data.SLUG))).items():
+            self.stdout.write(f"{name.replace('_', ' '):<20}{value:>10,}")
+        self.stdout.write(f"\nThe demo took {time.monotonic() - began:.0f} seconds. Where to look next:")
+        self.stdout.write("  make run      the admin on this data, with worker and beat")
+        self.stdout.write("  make shell    manage.py commands on this data: manage.py expire_points --dry-run")
+        self.stdout.write("  docs/         quickstart.md, architecture.md, glossary.md")
+
+
+def wait_for(what: str, find: Callable[[], T | None]) -> T:
+    """Ask until there is something, two minutes at most."""
+    deadline = time.monotonic() + LONGEST_WAIT
+    while time.monotonic() < deadline:
+        if found := find():
+            return found
+        time.sleep(0.2)
+    raise CommandError(f"{what} did not come; the logs in {LOCAL / 'logs'} say why.")
+
+
+def newest_mail(folder: Path, *, kind: str) -> EmailMessage:
+    """The newest received mail that was sent as a message of this kind."""
+    wanted = Message.objects.filter(kind=kind, status=Message.Status.SENT).order_by("-sent_at", "-pk").first()
+    if wanted is None:
+        raise CommandError("No warning was sent.")
+    for path in sorted((folder / "new").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        mail = cast(EmailMessage, message_from_bytes(path.read_bytes(), policy=policy.default))
+        if mail["Message-ID"].startswith(f"<message-{wanted.pk}-"):
+            return mail
+    raise CommandError(f"Message {wanted.pk} was sent and is not in {folder}.")
+
+
+def told_card() -> Card:
+    """A card whose points expired once and that came back afterwards, with not too long a story."""
+    expired = Transaction.objects.filter(type=TransactionType.POINTS_EXPIRED).values("card")
+    returned = CardBalance.objects.filter(card__in=expired, points_balance__gt=0, last_seq__range=(5, 9))
+    card_id = returned.order_by("-last_expiration_warning_at", "card").values_list("card", flat=True).first()
+    return Card.objects.select_related("program__merchant").get(pk=card_id)
+
+
+def points_outstanding() -> int:
+    return int(CardBalance.objects.aggregate(points=Sum("points_balance", default=0))["points"])
+
+
+def jobs_are_recorded() -> bool:
+    done = JobRun.objects.filter(status=JobRun.Status.SUCCEEDED)
+    return all(done.filter(task=task).exists() for task in ("loyalty_site.heartbeat", "loyalty.check_ledger"))

@@ -1,0 +1,118 @@
+"""Web server, workers, beat and a mail sink as child processes, for `make demo` and `make run`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+LOCAL = Path(settings.BASE_DIR) / ".local"
+START_SECONDS = 30
+
+
+def free_port(wanted: int) -> int:
+    """The wanted port of this machine, or any other when somebody has it."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise CommandError("This machine has no free port on 127.0.0.1.")
+
+
+class Site:
+    """The running installation: where its pages and its mails are."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.web_port = free_port(int(os.environ.get("PORT", "8000")))
+        self.mail_folder = LOCAL / "mail"
+        self._smtp_port = free_port(0)
+        self.environment = {
+            **os.environ,
+            "EMAIL_URL": f"smtp://127.0.0.1:{self._smtp_port}",
+            "DEFAULT_FROM_EMAIL": "loyalty@example.com",
+            "PUBLIC_URL": self.address,
+        }
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def logs(self) -> Path:
+        return LOCAL / "logs"
+
+    def start_web_and_workers(self) -> None:
+        handler = ["-c", "aiosmtpd.handlers.Mailbox", str(self.mail_folder)]
+        self._start("mail", ["aiosmtpd", "-n", "-l", f"127.0.0.1:{self._smtp_port}", *handler])
+        self._start("web", ["gunicorn", "loyalty_site.wsgi", "--bind", f"127.0.0.1:{self.web_port}", "--threads", "4"])
+        worker = ["celery", "-A", "loyalty_site", "worker", "--concurrency", "1", "--without-mingle"]
+        self._start("worker", [*worker, "-Q", "default,wallet", "-n", "default@%h"])
+        self._start("worker-notifications", [*worker, "-Q", "notifications", "-n", "notifications@%h"])
+        self._wait_for_web()
+
+    def start_beat(self) -> None:
+        self._start("beat", ["celery", "-A", "loyalty_site", "beat", "--pidfile="])
+
+    def wait(self) -> str:
+        """Wait until one of the processes ends, and return its name."""
+        while True:
+            for name, process in self._processes.items():
+                if process.poll() is not None:
+                    return name
+            time.sleep(0.5)
+
+    def _start(self, name: str, module_and_arguments: Sequence[str]) -> None:
+        self._processes[name] = self._stack.enter_context(
+            child([sys.executable, "-m", *module_and_arguments], self.environment, self.logs / f"{name}.log")
+        )
+
+    def _wait_for_web(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{self.address}/readyz", timeout=2):  # noqa: S310  our own address
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.1)
+        raise CommandError(f"The web server did not start; {self.logs / 'web.log'} says why.")
+
+
+@contextmanager
+def running_site() -> Iterator[Site]:
+    """A site whose processes end with the block, in the reverse order of their start."""
+    with ExitStack() as stack:
+        yield Site(stack)
+
+
+@contextmanager
+def child(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a session of its own, so that Ctrl-C reaches us and we end it in order."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
