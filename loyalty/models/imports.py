@@ -1,8 +1,8 @@
+from __future__ import annotations
+
 from django.db import models
-from django.db.models import Q
 from django.db.models.functions import Now
 
-from loyalty.models.card import Card
 from loyalty.models.merchant import Merchant
 
 
@@ -28,8 +28,17 @@ class CardImport(models.Model):
         return self.file_name
 
 
+class CardImportRowQuerySet(models.QuerySet["CardImportRow"]):
+    def waiting(self, card_import: CardImport) -> CardImportRowQuerySet:
+        """Lines without problems; each of them is to become a card."""
+        return self.filter(card_import=card_import, problems=[])
+
+    def with_problems(self, card_import: CardImport) -> CardImportRowQuerySet:
+        return self.filter(card_import=card_import).exclude(problems=[])
+
+
 class CardImportRow(models.Model):
-    """A line of the file as it was written, waiting to become a card; deleted when the import ends."""
+    """A line of a file that waits to become a card. It goes when it has become one, or when the import ends."""
 
     card_import = models.ForeignKey(CardImport, on_delete=models.CASCADE, related_name="lines", db_index=False)
     line = models.PositiveIntegerField()
@@ -43,16 +52,12 @@ class CardImportRow(models.Model):
     points = models.TextField(blank=True)
     stamps = models.TextField(blank=True)
     last_activity_on = models.TextField(blank=True)
-    problem = models.TextField(blank=True)
-    card = models.ForeignKey(Card, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
+    problems = models.JSONField(default=list, blank=True, help_text='A list of {"column", "reason"}.')
+
+    objects = CardImportRowQuerySet.as_manager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["card_import", "line"], name="card_import_row_once_per_line")]
-        indexes = [
-            models.Index(
-                fields=["card_import", "line"], condition=Q(problem="", card=None), name="card_import_row_waiting"
-            )
-        ]
 
     def __str__(self) -> str:
         return f"line {self.line}"
