@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from notifications import services
 from notifications.models import Message
@@ -62,6 +62,15 @@ def test_a_hung_connection_holds_up_its_own_batch_only(mail_to_smtp_server: Fake
         assert not hung.done()
     assert hung.result() == SendReport(deferred=5)
     assert services.send_messages(at=AT + timedelta(minutes=2)) == SendReport(sent=5)
+
+
+def test_a_message_that_somebody_has_locked_holds_up_no_other(mail_to_smtp_server: FakeSmtp):
+    queued_many(3)
+    with transaction.atomic():
+        services.cancel(reference="1", kinds=KINDS, at=AT, reason="restored")
+        with senders(1) as (sending,):
+            assert sending.result(timeout=5) == SendReport(sent=2)
+    assert mail_to_smtp_server.recipients == addresses(3)[1:]
 
 
 def test_no_transaction_is_open_while_a_server_hangs(mail_to_smtp_server: FakeSmtp):
