@@ -6,11 +6,13 @@ rules are written down again on purpose: nothing of `ExpirationPolicy` or `idle_
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db import transaction
+import pgtrigger
+from django.db import connection, transaction
 from django.db.models import F, QuerySet
 
 from loyalty.models import Card, CardBalance, ExpirationRun, Program, Transaction, TransactionType
@@ -34,10 +36,27 @@ def expire_points_per_card(
             continue
         for card_ids in chunks(near_their_limit(balances, program, as_of)):
             done: Counter[str] = Counter()
-            with transaction.atomic():
+            with transaction.atomic(), balances_checked_at_the_end(card_ids):
                 for card_id in card_ids:
                     done.update(treat(card_id, as_of, run, without_notice))
                 ExpirationRun.objects.filter(pk=run.pk).update(**{name: F(name) + n for name, n in done.items()})
+
+
+@contextmanager
+def balances_checked_at_the_end(card_ids: list[int]) -> Iterator[None]:
+    """The ORM writes a balance and its ledger row in two statements, so the database's check comes after both."""
+    [(model, trigger)] = pgtrigger.registered("loyalty.CardBalance:change_equals_last_row")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('pgtrigger.ignore', %s, true)", [f"{{{trigger.get_pgid(model)}}}"])
+        yield
+        cursor.execute(
+            "SELECT count(*) FROM loyalty_cardbalance balance JOIN loyalty_transaction last "
+            "ON last.card_id = balance.card_id AND last.seq = balance.last_seq WHERE balance.card_id = ANY(%s) "
+            "AND (points_balance, stamp_count) = (points_balance_after, stamps_balance_after)",
+            [card_ids],
+        )
+        assert cursor.fetchone()[0] == len(card_ids)
+        cursor.execute("SELECT set_config('pgtrigger.ignore', '', true)")
 
 
 def rests(program: Program, as_of: datetime) -> bool:
