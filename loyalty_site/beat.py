@@ -2,9 +2,12 @@
 
 The schedule is read afresh on every tick. So what staff edit counts at once and is never overwritten, a job missed
 while every beat was down is sent late, and a beat that takes over knows what its predecessor sent. A job is sent at
-least once: a beat that dies between sending and writing it down leaves the job to be sent again.
+least once: a beat that is killed between sending and writing it down leaves the job to be sent again.
 """
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -87,6 +90,16 @@ def _connect() -> psycopg.Connection[Any]:
     return session
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put a request to end off: between sending and writing it down, it would leave the job to be sent again."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class ScheduleRow(ModelEntry):  # type: ignore[misc]
     """A row of the schedule. Of the row it writes only what staff cannot edit."""
 
@@ -151,8 +164,10 @@ class LeaderScheduler(DatabaseScheduler):  # type: ignore[misc]
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Send what is due, if this beat leads. Returns the seconds until the next look."""
-        if not self.leadership.acquire():
-            return float(self.max_interval)
+        with _undisturbed():
+            return self._look() if self.leadership.acquire() else float(self.max_interval)
+
+    def _look(self) -> float:
         try:
             waits = [self._wait_or_send(entry) for entry in self.schedule.values()]
         except DATABASE_AWAY as error:

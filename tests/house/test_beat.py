@@ -1,5 +1,7 @@
 """The scheduler tick by tick, in this process, on the real database and the real broker."""
 
+import signal
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -322,6 +324,28 @@ def test_the_lead_is_checked_before_each_job(scheduler, monkeypatch):
     ticked(scheduler, TODAY.replace(hour=7))
 
     assert len(queued() + queued("notifications")) == 1
+
+
+def test_a_request_to_end_waits_until_what_was_sent_is_written_down(scheduler, monkeypatch):
+    only(EXPIRY, last_run_at=TODAY - timedelta(hours=22))
+    send = scheduler.apply_async
+    written = []
+
+    def send_and_be_asked_to_end(*arguments, **options):
+        send(*arguments, **options)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    def end(*_):
+        written.append(PeriodicTask.objects.get(name=EXPIRY).total_run_count)
+
+    monkeypatch.setattr(scheduler, "apply_async", send_and_be_asked_to_end)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        ticked(scheduler, TODAY.replace(hour=7))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert written == [1]
 
 
 def test_a_job_stays_due_while_the_broker_is_away_and_another_beat_may_try(scheduler, caplog):

@@ -26,12 +26,16 @@ def ago(**time: float) -> datetime:
 
 
 @pytest.fixture
-def healthy():
-    """An installation of last year where every job did what it should."""
+def healthy_but_for_expiry():
+    """An installation of last year where every job did what it should, but nothing ever expired."""
     MigrationRecorder.Migration.objects.filter(app="loyalty_site").update(applied=ago(days=300))
     PeriodicTask.objects.update(last_run_at=LAST_NIGHT)
     ran("loyalty.check_ledger", LAST_NIGHT, result={"mismatched_cards": 0})
     ran("loyalty_site.heartbeat", ago(minutes=1))
+
+
+@pytest.fixture
+def healthy(healthy_but_for_expiry):
     expired(LAST_NIGHT)
 
 
@@ -75,37 +79,6 @@ class TestAHealthyInstallation:
         message(status=Message.Status.DEAD, next_attempt_at=ago(hours=25), created_at=ago(days=2))
 
         assert found() == {}
-
-    @pytest.mark.parametrize(("hours", "codes"), [(25.5, set()), (26.5, {"expiration_stale"})])
-    def test_expects_expiry_every_26_hours(self, hours, codes):
-        ExpirationRun.objects.all().delete()
-        expired(ago(hours=hours))
-
-        assert set(found()) == codes
-
-    @pytest.mark.parametrize(
-        "changes",
-        [
-            {"status": "failed"},
-            {"status": "refused"},
-            {"as_of": LAST_NIGHT - timedelta(days=3)},
-            {"status": "running", "finished_at": None},
-        ],
-        ids=["failed", "refused", "as of another day", "still running"],
-    )
-    def test_counts_only_whole_runs_that_ended_well(self, changes):
-        ExpirationRun.objects.all().delete()
-        expired(LAST_NIGHT, **changes)
-
-        assert "expiration_stale" in found()
-
-    def test_does_not_count_the_run_of_one_merchant(self):
-        ExpirationRun.objects.all().delete()
-        expired(
-            LAST_NIGHT, merchant=Merchant.objects.create(name="Bakery", slug="bakery", currency="EUR", country="LU")
-        )
-
-        assert set(found()) == {"expiration_stale"}
 
     @pytest.mark.parametrize(
         ("status", "says"), [("refused", "refused"), ("partial", "left cards out"), ("failed", "ended before its time")]
@@ -226,6 +199,37 @@ class TestAHealthyInstallation:
         assert (code, answer["healthy"]) == (1, False)
         assert [finding["code"] for finding in answer["findings"]] == ["expiration_switched_off"]
         assert "Switch it on in the admin" in answer["findings"][0]["text"]
+
+
+@pytest.mark.usefixtures("healthy_but_for_expiry")
+class TestExpiry:
+    @pytest.mark.parametrize(("hours", "codes"), [(25.5, set()), (26.5, {"expiration_stale"})])
+    def test_is_expected_every_26_hours(self, hours, codes):
+        expired(ago(hours=hours))
+
+        assert set(found()) == codes
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"status": "failed"},
+            {"status": "refused"},
+            {"as_of": LAST_NIGHT - timedelta(days=3)},
+            {"status": "running", "finished_at": None},
+        ],
+        ids=["failed", "refused", "as of another day", "still running"],
+    )
+    def test_counts_when_the_whole_run_ended_well(self, changes):
+        expired(LAST_NIGHT, **changes)
+
+        assert "expiration_stale" in found()
+
+    def test_of_one_merchant_does_not_count(self):
+        expired(
+            LAST_NIGHT, merchant=Merchant.objects.create(name="Bakery", slug="bakery", currency="EUR", country="LU")
+        )
+
+        assert set(found()) == {"expiration_stale"}
 
 
 def check_health(*arguments: str) -> tuple[int, str]:
