@@ -27,6 +27,7 @@ def seed(*, today: date, clock: Callable[[], datetime], progress: Callable[[Prog
     plan = ReplayPlan(
         path=SAMPLE,
         slug=SLUG,
+        name="CDNOW",
         points_per_unit=Decimal(1),
         expiration_days=180,
         warning_days=14,
@@ -36,7 +37,6 @@ def seed(*, today: date, clock: Callable[[], datetime], progress: Callable[[Prog
     )
     totals = replaying.replay_purchases(plan=plan, today=today, clock=clock, progress=progress)
     merchant = Merchant.objects.get(slug=SLUG)
-    Merchant.objects.filter(pk=merchant.pk).update(name="CDNOW", support_email="support@example.com")
     Reward.objects.bulk_create(
         Reward(program=merchant.program, name=name, points_cost=cost, stock=stock)
         for name, cost, stock in (("Single", 50, None), ("Album", 150, 200), ("Box set", 500, 12))

@@ -26,10 +26,12 @@ class ReplayPlan:
 
     `last_day` moves all dates by whole days so that the last purchase falls on it; `until` (after that move) is
     the last night, by default the one after the last purchase. `email_domain` gives customers an address each.
+    `name` is what customers read, by default the slug.
     """
 
     path: Path
     slug: str
+    name: str = ""
     points_per_unit: Decimal
     expiration_days: int
     warning_days: int
@@ -132,7 +134,7 @@ def _check(plan: ReplayPlan) -> None:
 def _open(plan: ReplayPlan) -> Store:
     return merchants.open_merchant(
         slug=plan.slug,
-        name=plan.slug,
+        name=plan.name or plan.slug,
         currency=CURRENCY,
         timezone="UTC",
         store_name="Shop",
