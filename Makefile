@@ -34,6 +34,10 @@ shell: venv ## a shell with the engines running: manage.py and celery work in it
 test: venv ## the whole suite on real PostgreSQL and Valkey
 	@$(BIN)/pytest
 
+.PHONY: test-slow
+test-slow: venv ## what takes minutes: the whole purchase log, faults at full size
+	@$(BIN)/pytest -m slow --no-cov
+
 .PHONY: check
 check: venv ## lint, format, types, import contract, migrations
 	@$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 """Settings, from environment variables alone. `.env.example` and docs/configuration.md describe each one."""
 
+import logging
 from pathlib import Path
 
 import environ
@@ -41,7 +42,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "loyalty_site.request_log.RequestLogMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -71,7 +72,8 @@ DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql://localho
 # 0 costs a till four times the CPU; workers and commands keep their one connection anyway.
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":  # a system check refuses all others
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Celery. There is no CELERY_BEAT_SCHEDULE: it would overwrite what staff edit in the admin.
@@ -148,5 +150,7 @@ LOG_FORMAT = env.str("LOG_FORMAT", default="console" if DEVELOPMENT else "json")
 LOGGING_CONFIG = None
 logging_config(form=LOG_FORMAT, level=env.str("LOG_LEVEL", default="INFO"))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # the start of a request names the browser
 
 SILENCED_SYSTEM_CHECKS: list[str] = []

@@ -21,3 +21,5 @@ os.environ["SECRET_KEY"] = "tests-only-key-that-protects-nothing-at-all-01234567
 os.environ["LOG_FORMAT"] = "json"
 
 from loyalty_site.settings import *  # noqa: E402, F403
+
+WHITENOISE_AUTOREFRESH = True  # there is no collected static folder in a checkout
