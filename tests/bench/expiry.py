@@ -26,7 +26,7 @@ from loyalty.models import CardBalance, ExpirationRun, Merchant, Transaction
 from loyalty.services import expiration
 from notifications.models import Message
 from tests import factories
-#from tests.loyalty.oracle import expire_points_per_card
+from tests.loyalty.oracle import expire_points_per_card
 
 GOAL = 20
 LAST_ACTIVITY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -105,7 +105,9 @@ def main() -> int:
             print(f"round {number + 1}  {name:<10} {seconds[name][-1]:7.2f} s", flush=True)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, median in medians.items():
-        print(f"{name:<10} median {median:7.3f} s  {arguments.due / median:9,.0f} cards/s  {median / arguments.due * 1e6:7.0f} us/card")
+        print(
+            f"{name:<10} median {median:7.3f} s  {arguments.due / median:9,.0f} cards/s  {median / arguments.due * 1e6:7.0f} us/card"
+        )
     print(f"load average {os.getloadavg()[0]:.1f}")
     if arguments.set_based_only:
         return 0
