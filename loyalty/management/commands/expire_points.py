@@ -2,17 +2,16 @@ import argparse
 from datetime import datetime
 from typing import Any
 
-from celery import current_app
 from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
-from kombu.exceptions import OperationalError as BrokerError
 
 from loyalty.management.base import FINDING, PARTIAL, REFUSED, LoyaltyCommand, actor, moment, usage
 from loyalty.models import ExpirationRun, Merchant
 from loyalty.services import expiration
 from loyalty.services.expiration import ExpirationReport
 from loyalty.services.merchants import find_merchant
+from notifications.tasks import wake_sender
 
 EXIT_CODES = {
     ExpirationRun.Status.PARTIAL: PARTIAL,
@@ -55,8 +54,8 @@ class Command(LoyaltyCommand):
             self.print_json(report.as_json())
         else:
             self._tell(report, merchant, options)
-        if not options["dry_run"]:
-            self._wake_sender()
+        if not options["dry_run"] and not wake_sender():
+            self.stderr.write("The broker is away; the mails are kept and leave when a worker is back.")
         if code := EXIT_CODES.get(ExpirationRun.Status(report.status)) if not options["dry_run"] else None:
             raise SystemExit(code)
 
@@ -118,9 +117,3 @@ class Command(LoyaltyCommand):
             f"one: manage.py expire_points --merchant {merchant.slug if merchant else 'SLUG'} "
             "--without-notice --reason TEXT"
         )
-
-    def _wake_sender(self) -> None:
-        try:
-            current_app.send_task("notifications.send_messages", queue="notifications")
-        except BrokerError:
-            self.stderr.write("The broker is away; the mails are kept and leave when a worker is back.")

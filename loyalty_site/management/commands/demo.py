@@ -27,6 +27,7 @@ from loyalty_site import demo_data
 from loyalty_site.models import JobRun
 from loyalty_site.processes import LOCAL, Site, running_site
 from notifications.models import Message
+from notifications.tasks import wake_sender
 
 LONGEST_WAIT = 120
 T = TypeVar("T")
@@ -91,7 +92,7 @@ class Command(BaseCommand):
             show(step)
             if time.monotonic() - last > 3:
                 last = time.monotonic()
-                current_app.send_task("notifications.send_messages", queue="notifications")
+                wake_sender()
 
         return progress
 
@@ -112,7 +113,7 @@ class Command(BaseCommand):
 
     def _mails(self, site: Site) -> None:
         self.say("one of the mails that customers received")
-        current_app.send_task("notifications.send_messages", queue="notifications")
+        wake_sender()
         wait_for("the mails", lambda: not Message.objects.waiting().exists())
         sent = Message.objects.filter(status=Message.Status.SENT).count()
         mail = newest_mail(site.mail_folder, kind=Message.Kind.POINTS_EXPIRING)
