@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from loyalty.errors import AlreadyEnrolled, ConflictingCustomer, EnrolmentClosed
 from loyalty.models import Card, Customer, Merchant, Program, Store, TransactionType
+from loyalty.models.card import new_card_number
 from loyalty.models.contact import normalised_email, normalised_phone
 from loyalty.services import ledger, messages
 from loyalty.services.ledger import Move
@@ -107,7 +108,13 @@ def _refuse_if_enrolled(customer: Customer | None) -> None:
 def _issue(program: Program, customer: Customer, *, store: Store | None, actor: str, at: datetime) -> Card:
     if customer.pk is None:
         customer.save(force_insert=True)
-    card = Card.objects.create(program=program, customer=customer, enrolled_at_store=store, created_at=at)
+    card = Card.objects.create(
+        program=program,
+        customer=customer,
+        card_number=_free_card_number(),
+        enrolled_at_store=store,
+        created_at=at,
+    )
     moves = [Move(type=TransactionType.CARD_CREATED, transaction_at=at, store=store, actor=actor)]
     bonus = program.welcome_bonus_points
     if bonus:
@@ -117,3 +124,11 @@ def _issue(program: Program, customer: Customer, *, store: Store | None, actor: 
     ledger.open_balances([ledger.Opening(card, moves)], at=at)
     messages.queue_enrolment(card, welcome_bonus=bonus, at=at)
     return card
+
+
+def _free_card_number() -> str:
+    """A random number that no card has: with a million cards, one draw in 90,000 is taken."""
+    while True:
+        number = new_card_number()
+        if not Card.objects.filter(card_number=number).exists():
+            return number
