@@ -7,6 +7,8 @@ import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
 from hypothesis.configuration import set_hypothesis_home_dir
 
+pytest_plugins = ["tests.house.coverage_gate"]
+
 # In the default place, the root, pytest would trip over it.
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
 
