@@ -187,4 +187,4 @@ class CsvFile:
     def _refusal(self, reason: str) -> ImportRefused:
         problems = Problems()
         problems.add(Problem(self._begins_on, "", reason))
-        return problems.refusal(f"The file was not read to its end. Line {self._begins_on}: {reason}.")
+        return problems.refusal("The file cannot be read to its end, so nothing was taken from it.")

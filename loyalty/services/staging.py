@@ -18,16 +18,16 @@ The table has a whole-number column `line`; the others are text, "" where the fi
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from loyalty.errors import InvalidInput
+from loyalty.services.copying import copied_into
 from loyalty.services.csv_files import CsvFile, Problem, Problems, Progress, Record, fingerprint, opened, shown
 
-__all__ = ["Problem", "Problems", "Progress", "StagedFile", "fingerprint", "shown", "stage"]
+__all__ = ["StagedFile", "fingerprint", "shown", "stage"]
 Convert = Callable[[str], str]
 ROWS_BETWEEN_REPORTS = 1000
 
@@ -77,7 +77,7 @@ def stage(
             *fixed,
             *([problems_column] if problems_column else []),
         ]
-        with _copying(table, names) as copy:
+        with copied_into(table, names) as copy:
             for line, values, problems in rows:
                 copy.write_row([line, *values, *fixed.values(), *([problems] if problems_column else [])])
         if rows.problems.count:
@@ -85,14 +85,6 @@ def stage(
         source.report()
         present = frozenset(pick.column for pick in header.picks if pick.position is not None)
         return StagedFile(rows.count, source.sha256, present)
-
-
-@contextmanager
-def _copying(table: str, columns: list[str]) -> Iterator[Any]:
-    quote = connection.ops.quote_name
-    statement = f"COPY {quote(table)} ({', '.join(map(quote, columns))}) FROM STDIN"
-    with connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(statement) as copy:
-        yield copy
 
 
 class _Pick(NamedTuple):
@@ -135,7 +127,7 @@ def _refuse_header(line: int, reasons: list[str]) -> None:
     for reason in reasons:
         problems.add(Problem(line, "", reason))
     if reasons:
-        raise problems.refusal(f"The header in line {line} cannot be used: {'; '.join(reasons[:10])}.")
+        raise problems.refusal("The header cannot be used, so nothing was taken from the file.")
 
 
 class _Rows:
