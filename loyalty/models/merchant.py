@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
@@ -8,6 +9,9 @@ from django.db import models
 from django.db.models.functions import Now
 
 from loyalty.models.money import CURRENCIES
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser, User
 
 
 def validate_timezone(name: str) -> None:
@@ -18,6 +22,22 @@ def validate_timezone(name: str) -> None:
 def validate_currency(code: str) -> None:
     if code not in CURRENCIES:
         raise ValidationError(f"{code} is not a currency code of ISO 4217, such as EUR.")
+
+
+class MerchantQuerySet(models.QuerySet["Merchant"]):
+    def readable_by(self, user: User | AnonymousUser) -> MerchantQuerySet:
+        """Merchants whose data a user may see. Platform admins, who are superusers, see all."""
+        return self._looked_after(user)
+
+    def managed_by(self, user: User | AnonymousUser) -> MerchantQuerySet:
+        """Merchants whose data a user may change; support only reads, and restores points."""
+        return self._looked_after(user, memberships__role="manager")
+
+    def _looked_after(self, user: User | AnonymousUser, **role: str) -> MerchantQuerySet:
+        if user.is_superuser:
+            return self.all()
+        # One filter: the role must be that of the user's own membership.
+        return self.none() if user.pk is None else self.filter(memberships__user=user.pk, **role)
 
 
 class Merchant(models.Model):
@@ -43,6 +63,8 @@ class Merchant(models.Model):
     support_email = models.EmailField(blank=True, help_text="Where customers' answers to our messages go.")
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = MerchantQuerySet.as_manager()
 
     class Meta:
         constraints = [
