@@ -1,9 +1,7 @@
-import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
 
 from loyalty.errors import (
     BelowMinimumPurchase,
@@ -21,6 +19,7 @@ from loyalty.models import Card, Merchant, Program, ReceiptClaim, StaffMember, S
 from loyalty.models.money import MAX_AMOUNT_MINOR
 from loyalty.services import adjustments, earning, redeeming
 from tests.factories import NOON, balance_of, days, give, make_card, make_merchant, make_store
+from tests.loyalty.parallel import in_parallel
 from tests.loyalty.runs import expire
 
 pytestmark = pytest.mark.django_db
@@ -182,16 +181,13 @@ def test_a_program_may_require_a_receipt_number():
 def test_of_many_tills_with_the_same_receipt_one_earns():
     store, card = make_till()
     cards = [card, make_card(store.merchant)]
-    earned, refused, start = [], [], threading.Barrier(6)
+    earned, refused = [], []
 
     def ring_up(number: int) -> None:
         try:
-            start.wait()
             earned.append(earn(store, cards[number % 2], receipt_number="R1"))
         except DuplicateReceipt:
             refused.append(number)
-        finally:
-            connection.close()
 
     in_parallel(ring_up, 6)
 
@@ -202,30 +198,18 @@ def test_of_many_tills_with_the_same_receipt_one_earns():
 @pytest.mark.django_db(transaction=True)
 def test_tills_that_ring_up_at_once_all_count():
     store, card = make_till(max_daily_earns=20)
-    start = threading.Barrier(8)
 
     def ring_up(number: int) -> None:
         try:
-            start.wait()
             for _ in range(4):
                 earn(store, card, 100)
         except DailyLimitReached:
             pass
-        finally:
-            connection.close()
 
     in_parallel(ring_up, 8)
 
     assert balance_of(card).points_balance == 20
     assert Transaction.objects.filter(type="POINTS_EARNED").count() == 20
-
-
-def in_parallel(work, number: int) -> None:
-    threads = [threading.Thread(target=work, args=[n]) for n in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
 
 
 # --- daily limit
