@@ -62,7 +62,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _is_whole(config: pytest.Config) -> bool:
     """Whether this process leads a run of all tests, not a worker's share or a choice of them."""
-    if hasattr(config, "workerinput") or any(config.getoption(name, None) for name in NARROWING):
+    # What every run leaves out is no choice of this one.
+    always = config.getini("addopts")
+    asked_for = [config.getoption(name, None) for name in NARROWING]
+    if hasattr(config, "workerinput") or any(value and value not in always for value in asked_for):
         return False
     asked = {(config.invocation_params.dir / argument).resolve() for argument in config.args}
     return asked == {(config.rootpath / folder).resolve() for folder in config.getini("testpaths")}

@@ -1,15 +1,18 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = """
+OURS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+SETTINGS = f"""
 [tool.pytest.ini_options]
-testpaths = ["tests"]
-addopts = "-p no:django -p tests.house.coverage_gate -p no:randomly --cov --cov-report= -q"
+testpaths = {OURS["testpaths"]}
+markers = {[*OURS["markers"], "quick"]}
+addopts = "{OURS["addopts"]} -p no:django -p tests.house.coverage_gate"
 [tool.coverage.run]
 branch = true
 parallel = true
@@ -58,12 +61,12 @@ def shop(tmp_path):
     return tmp_path
 
 
-def run_tests(project: Path, tests: str, *options: str) -> "subprocess.CompletedProcess[str]":
+def run_tests(project: Path, tests: str, *options: str, processes: int = 0) -> "subprocess.CompletedProcess[str]":
     (project / "tests" / "test_signs.py").write_text(tests)
-    not_ours = ("PYTEST_", "COVERAGE_", "DJANGO_", "COV_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
+    not_theirs = ("PYTEST_", "COVERAGE_", "DJANGO_", "COV_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(not_theirs)}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *options],
+        [sys.executable, "-m", "pytest", "-n", str(processes), *options],
         cwd=project,
         env={**environment, "PYTHONPATH": f"{project}{os.pathsep}{ROOT}"},
         capture_output=True,
@@ -73,9 +76,9 @@ def run_tests(project: Path, tests: str, *options: str) -> "subprocess.Completed
     )
 
 
-@pytest.mark.parametrize("options", [pytest.param([], id="alone"), pytest.param(["-n", "2"], id="distributed")])
-def test_a_suite_that_takes_too_few_branches_fails_and_says_where(shop, options):
-    done = run_tests(shop, HALF_OF_THEM, *options)
+@pytest.mark.parametrize("processes", [0, 2])
+def test_a_suite_that_takes_too_few_branches_fails_and_says_where(shop, processes):
+    done = run_tests(shop, HALF_OF_THEM, processes=processes)
 
     assert done.returncode == 1
     *_, sentence, closing = done.stdout.strip().splitlines()
@@ -87,7 +90,7 @@ def test_a_suite_that_takes_too_few_branches_fails_and_says_where(shop, options)
 
 
 def test_branches_taken_by_workers_and_by_processes_of_theirs_count(shop):
-    done = run_tests(shop, IN_A_PROCESS, "-n", "2")
+    done = run_tests(shop, IN_A_PROCESS, processes=2)
 
     assert done.returncode == 0, done.stdout + done.stderr
     *_, sentence, closing = done.stdout.strip().splitlines()
@@ -100,6 +103,7 @@ def test_branches_taken_by_workers_and_by_processes_of_theirs_count(shop):
     "options",
     [
         pytest.param(["-k", "more"], id="keyword"),
+        pytest.param(["-m", "not (slow or quick)"], id="mark"),
         pytest.param(["--no-cov"], id="not measured"),
         pytest.param(["tests/test_signs.py"], id="file"),
         pytest.param(["--deselect", "tests/test_signs.py::test_signs"], id="deselected"),
