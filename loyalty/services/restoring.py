@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from django.db import transaction
+from django.db import connection, transaction
 
 from loyalty.errors import CardNotActive, InvalidInput, RunNotFinished, RunNotFound
 from loyalty.models import Card, ExpirationRun, Merchant, Transaction, TransactionType
@@ -27,13 +27,14 @@ class Restoration:
 
 @dataclass
 class RunRestorationReport:
-    """What giving a run back did. The skipped cards are closed, merged or erased meanwhile."""
+    """What giving a run back did. Skipped cards are closed, merged or erased meanwhile; failed ones are in the log."""
 
     run_id: int
     restored_cards: int = 0
     restored_points: int = 0
     already_restored_card_ids: list[int] = field(default_factory=list)
     skipped_card_ids: list[int] = field(default_factory=list)
+    failed_card_ids: list[int] = field(default_factory=list)
 
 
 @transaction.atomic
@@ -96,9 +97,23 @@ def restore_expiration_run(*, run_id: int, reason: str, actor: str, at: datetime
         last_id = expiries[-1].pk
         with transaction.atomic():
             for expiry in sorted(expiries, key=lambda row: row.card_id):
-                _restore_one(expiry, report, reason=reason, actor=actor, at=at)
+                _restore_or_name(expiry, report, reason=reason, actor=actor, at=at)
     log.info("loyalty.run_restored", run_id=run_id, restored_cards=report.restored_cards, points=report.restored_points)
     return report
+
+
+def _restore_or_name(
+    expiry: Transaction, report: RunRestorationReport, *, reason: str, actor: str, at: datetime
+) -> None:
+    try:
+        with transaction.atomic():
+            _restore_one(expiry, report, reason=reason, actor=actor, at=at)
+    except Exception:
+        if not connection.is_usable():
+            raise
+        # Whatever is wrong with one card, the others get their points back.
+        report.failed_card_ids.append(expiry.card_id)
+        log.exception("loyalty.restoration_card_failed", run_id=report.run_id, card_id=expiry.card_id)
 
 
 def _restore_one(expiry: Transaction, report: RunRestorationReport, *, reason: str, actor: str, at: datetime) -> None:
