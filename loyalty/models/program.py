@@ -147,10 +147,9 @@ class Program(models.Model):
 
 
 class CampaignQuerySet(models.QuerySet["Campaign"]):
-    def running(self, *, program: Program, store: Store | None, at: datetime) -> CampaignQuerySet:
-        """Campaigns of the program that cover this store and moment, week days apart."""
-        here = models.Q(stores=None) if store is None else models.Q(stores=None) | models.Q(stores=store)
-        return self.filter(here, program=program, is_active=True, starts_at__lte=at, ends_at__gt=at).distinct()
+    def running(self, *, program: Program, at: datetime) -> CampaignQuerySet:
+        """Campaigns of the program at this moment; week days, stores and minimums apart."""
+        return self.filter(program=program, is_active=True, starts_at__lte=at, ends_at__gt=at)
 
 
 class Campaign(models.Model):

@@ -96,13 +96,19 @@ def points_worth(*, program: Program, amount_minor: int, store: Store | None, mo
     """What a purchase would earn: the best of the plain rate and each running campaign, then the cap."""
     best = Worth(program.points_for(amount_minor), None)
     day = program.policy.local_date(moment)
-    for campaign in Campaign.objects.running(program=program, store=store, at=moment).order_by("pk"):
-        if campaign.covers(day, amount_minor):
+    # Running campaigns are few or none, so their stores are read one by one.
+    for campaign in Campaign.objects.running(program=program, at=moment).order_by("pk"):
+        if campaign.covers(day, amount_minor) and _takes_part(store, campaign):
             points = program.points_for(amount_minor, campaign.multiplier) + campaign.bonus_points
             best = max(best, Worth(points, campaign), key=lambda worth: worth.points)
     if program.max_points_per_transaction is not None:
         best = best._replace(points=min(best.points, program.max_points_per_transaction))
     return best
+
+
+def _takes_part(store: Store | None, campaign: Campaign) -> bool:
+    stores = set(campaign.stores.values_list("pk", flat=True))
+    return not stores or (store is not None and store.pk in stores)
 
 
 def require_usable(card: Card, *, store: Store) -> None:

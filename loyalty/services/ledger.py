@@ -3,12 +3,13 @@
 `lock`, decide on what it returned, `post`. The database repeats the rules as constraints and triggers.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.db import connection, models
 
@@ -28,6 +29,7 @@ from loyalty.models import (
 )
 
 MAX_BALANCE = 2_000_000_000
+M = TypeVar("M", bound=models.Model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,14 +111,16 @@ def _lock_statement() -> str:
 def _card_with_all(row: Sequence[Any]) -> Card:
     """The card of a row of the lock statement, with its balance, customer, program and merchant."""
     values = iter(row)
-    balance, card, customer, program, merchant = (
-        model.from_db(connection.alias, names, [next(values) for _ in names])
-        for model, names in ((model, [f.attname for f in model._meta.concrete_fields]) for model in LOCKED_WITH)
-    )
-    program.merchant, card.customer, card.program = merchant, customer, program
-    balance.card = card
-    card.balance = balance
+    balance, card = _read(CardBalance, values), _read(Card, values)
+    card.customer, card.program = _read(Customer, values), _read(Program, values)
+    card.program.merchant = _read(Merchant, values)
+    card.balance, balance.card = balance, card
     return card
+
+
+def _read(model: type[M], values: Iterator[Any]) -> M:
+    names = [field.attname for field in model._meta.concrete_fields]
+    return model.from_db(connection.alias, names, list(itertools.islice(values, len(names))))
 
 
 def open_balances(openings: Sequence[Opening], *, at: datetime) -> None:
@@ -242,12 +246,12 @@ def _write_statement(balance: CardBalance, row: Transaction) -> tuple[str, list[
 
 
 @cache
-def _columns(model: type[models.Model]) -> dict[str, "models.Field[Any, Any]"]:
+def _columns(model: type[models.Model]) -> dict[str, Any]:
     """Columns and fields of a table, its own id left out."""
-    return {f.column: f for f in model._meta.concrete_fields if not isinstance(f, models.AutoField)}
+    return {str(f.column): f for f in model._meta.concrete_fields if not isinstance(f, models.AutoField)}
 
 
-def _values(instance: models.Model, names: Sequence[str]) -> list[Any]:
+def _values(instance: models.Model, names: Collection[str]) -> list[Any]:
     fields = _columns(type(instance))
     return [fields[name].get_db_prep_save(getattr(instance, fields[name].attname), connection) for name in names]
 
@@ -323,7 +327,7 @@ def post_expirations(expiries: Sequence[Expiry], *, run: ExpirationRun) -> list[
         IntegrityError: a balance is not what its ledger says; nothing of the chunk is written.
     """
     cards, days, terms, versions = zip(*expiries, strict=True)
-    parameters = {
+    parameters: dict[str, Any] = {
         "cards": list(cards),
         "days": list(days),
         "terms": list(terms),

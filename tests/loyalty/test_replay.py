@@ -150,7 +150,7 @@ def test_rows_are_created_as_of_their_moment_and_runs_in_real_time(tmp_path):
     replay(write(tmp_path / "log.csv", [Bought("A", FIRST, Decimal(10))]))
 
     assert set(Transaction.objects.values_list("created_at__date", flat=True)) == {FIRST}
-    run = ExpirationRun.objects.order_by("pk").first()
+    run = ExpirationRun.objects.earliest("pk")
     assert run.as_of.date() == FIRST
     assert run.started_at.date() > FIRST
     assert not ExpirationRun.objects.counting().exists()

@@ -10,7 +10,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from celery import current_app
 from django.core.management import call_command
@@ -184,7 +184,7 @@ def newest_mail(folder: Path, *, kind: str) -> EmailMessage:
     if wanted is None:
         raise CommandError("No warning was sent.")
     for path in sorted((folder / "new").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
-        mail = cast(EmailMessage, message_from_bytes(path.read_bytes(), policy=policy.default))
+        mail = message_from_bytes(path.read_bytes(), policy=policy.default)
         if mail["Message-ID"].startswith(f"<message-{wanted.pk}-"):
             return mail
     raise CommandError(f"Message {wanted.pk} was sent and is not in {folder}.")
@@ -194,8 +194,11 @@ def told_card() -> Card:
     """A card whose points expired once and that came back afterwards, with not too long a story."""
     expired = Transaction.objects.filter(type=TransactionType.POINTS_EXPIRED).values("card")
     returned = CardBalance.objects.filter(card__in=expired, points_balance__gt=0, last_seq__range=(5, 9))
-    card_id = returned.order_by("-last_expiration_warning_at", "card").values_list("card", flat=True).first()
-    return Card.objects.select_related("program__merchant").get(pk=card_id)
+    cards = Card.objects.select_related("program__merchant").filter(balance__in=returned)
+    card = cards.order_by("-balance__last_activity_at", "pk").first()
+    if card is None:
+        raise CommandError("No customer came back after an expiry.")
+    return card
 
 
 def points_outstanding() -> int:
