@@ -1,6 +1,7 @@
 """The engines that `make demo`, `make run` and these tests themselves work on."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,15 @@ VARIABLES = ("DATABASE_URL", "REDIS_URL")
 def _no_engines_yet(monkeypatch):
     for variable in VARIABLES:
         monkeypatch.delenv(variable)
+
+
+@pytest.fixture(autouse=True)
+def _no_data_left_elsewhere():
+    """Root's data moves to /var/tmp when `nobody` may not enter the folder, as in pytest's own."""
+    before = set(Path("/var/tmp").glob("loyalty-data-*"))
+    yield
+    for folder in set(Path("/var/tmp").glob("loyalty-data-*")) - before:
+        shutil.rmtree(folder)
 
 
 def accepts_connections(url: str) -> bool:
