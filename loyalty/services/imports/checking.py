@@ -114,7 +114,8 @@ WHERE bad.id = found.id
 def _beside_other_lines(column: str, key: str) -> str:
     return f"""
 UPDATE loyalty_cardimportrow again
-SET problems = again.problems || jsonb_build_object('column', '{column}', 'reason', 'is on line ' || line || ' already')
+SET problems = again.problems
+    || jsonb_build_object('column', '{column}', 'reason', 'is on line ' || seen.first || ' already')
 FROM (
     SELECT {key.format("one")} AS key, min(line) AS first
     FROM loyalty_cardimportrow one

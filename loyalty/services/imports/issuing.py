@@ -65,30 +65,32 @@ def _issue_waiting(issue: Issue, last: int) -> Sequence[CardImportRow]:
     chunk = list(lines.select_for_update()[:ROWS_PER_COMMIT])
     if not chunk:
         return chunk
-    try:
-        with transaction.atomic():
-            _open(issue, chunk)
-        issued = chunk
-    except IntegrityError:
-        issued = [line for line in chunk if _opened_alone(issue, line)]
+    issued = _issued(issue, chunk)
     CardImportRow.objects.filter(pk__in=[line.pk for line in issued]).delete()
     CardImport.objects.filter(pk=issue.card_import.pk).update(imported=F("imported") + len(issued))
     return chunk
 
 
-def _opened_alone(issue: Issue, line: CardImportRow) -> bool:
-    """Whether the line became a card; if not, it says why now."""
+def _issued(issue: Issue, lines: Sequence[CardImportRow]) -> Sequence[CardImportRow]:
+    """Open cards for all lines, or for all but those that cannot have one; these say why now."""
     try:
         with transaction.atomic():
-            _open(issue, [line])
+            _open(issue, lines)
+        return lines
     except IntegrityError as error:
-        column = TAKEN_MEANWHILE.get(_constraint(error))
-        if column is None:
-            raise
-        line.problems = [{"column": column, "reason": "belongs to a customer who enrolled meanwhile"}]
-        line.save(update_fields=["problems"])
-        return False
-    return True
+        if len(lines) == 1:
+            _refuse(lines[0], error)
+            return []
+    half = len(lines) // 2
+    return [*_issued(issue, lines[:half]), *_issued(issue, lines[half:])]
+
+
+def _refuse(line: CardImportRow, error: IntegrityError) -> None:
+    column = TAKEN_MEANWHILE.get(_constraint(error))
+    if column is None:
+        raise error
+    line.problems = [{"column": column, "reason": "belongs to a customer who enrolled meanwhile"}]
+    line.save(update_fields=["problems"])
 
 
 def _constraint(error: IntegrityError) -> str:
