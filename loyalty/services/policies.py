@@ -2,17 +2,19 @@
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import structlog
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
 from loyalty.models import CardBalance, PolicyChange, Program
 from loyalty.models.program import LONGEST_EXPIRATION_DAYS, LONGEST_WARNING_DAYS
 
 log = structlog.get_logger()
+EVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +100,10 @@ def preview_policy(*, program: Program, terms: PolicyTerms, at: datetime) -> Pol
     takes_sooner = _takes_sooner(PolicyTerms.of(program), terms, today)
     if not proposed.expires:
         return PolicyImpact(0, 0, 0, None, needs_confirmation=False)
-    past, points, warnings, oldest, oldest_warned, first_promise = _measure(
-        proposed, today, _forgets(program, terms, today)
-    )
+    past, points, warnings, oldest, oldest_warned, first_promise = _measure(program, proposed, today)
     first = _first_loss(proposed, today, oldest, oldest_warned, first_promise)
+    if proposed.is_paused(today):
+        warnings = 0
     return PolicyImpact(past, points, warnings, first, needs_confirmation=takes_sooner)
 
 
@@ -133,12 +135,10 @@ def change_policy(
     impact = preview_policy(program=program, terms=terms, at=at)
     if impact.needs_confirmation and (confirmed_cards is None or impact.cards_past_limit > confirmed_cards):
         raise ConfirmationRequired(f"Please confirm: {impact.sentence}", impact=impact.as_json())
-    today = program.policy.local_date(at)
-    forgets = _forgets(program, terms, today)
+    _forget_warnings(program, _with_terms(program, terms), program.policy.local_date(at))
     program = _with_terms(program, terms)
     program.version += 1
     program.save(update_fields=[*asdict(terms), "version"])
-    _forget_warnings(program, old, everything=forgets)
     PolicyChange.objects.create(
         program=program,
         old_policy=old.as_json(),
@@ -186,27 +186,37 @@ def _is_paused(terms: PolicyTerms, today: date) -> bool:
     return terms.expiration_paused_until is not None and today <= terms.expiration_paused_until
 
 
-def _forgets(program: Program, terms: PolicyTerms, today: date) -> bool:
-    """Whether the change begins expiry anew: it was off or paused, and now is not."""
-    old = PolicyTerms.of(program)
-    begins = not old.points_expiration_days and bool(terms.points_expiration_days)
-    return begins or (_is_paused(old, today) and not _is_paused(terms, today))
+def _forgotten_before(old: Program, new: Program, today: date) -> datetime | None:
+    """Warnings from before this moment no longer count when the change is made; None forgets none."""
+    begins = not old.expires and new.expires
+    if begins or (old.is_paused(today) and not new.is_paused(today)):
+        return EVER
+    if old.expiration_paused_until != new.expiration_paused_until:
+        # Those from before the pause were to be repeated after it, and nothing else would remember that.
+        return old.policy.notices_count_from
+    return None
 
 
-def _forget_warnings(program: Program, old: PolicyTerms, *, everything: bool) -> None:
+def _outlived_promises(old: Program, new: Program) -> dict[date, datetime]:
+    """Promised days that a longer limit outlives, for cards that are idle only since the moment that is given."""
+    if (new.points_expiration_days or 0) <= (old.points_expiration_days or 0):
+        return {}
+    policy = new.policy
+    promised = _warned(new).values_list("expiration_warned_for", flat=True).distinct()
+    return {day: policy.start_of(day - timedelta(days=policy.expires_after_days - 1)) for day in promised if day}
+
+
+def _warned(program: Program) -> QuerySet[CardBalance]:
+    return CardBalance.objects.filter(program=program, points_balance__gt=0, last_expiration_warning_at__isnull=False)
+
+
+def _forget_warnings(old: Program, new: Program, today: date) -> None:
     """Let customers be warned again whose promised day is no longer the day on which their points go."""
-    warned = CardBalance.objects.filter(program=program, points_balance__gt=0, last_expiration_warning_at__isnull=False)
-    if everything:
-        warned.update(last_expiration_warning_at=None)
-        return
-    if (program.points_expiration_days or 0) <= (old.points_expiration_days or 0):
-        return
-    policy = program.policy
-    for promised in list(warned.values_list("expiration_warned_for", flat=True).distinct()):
-        if promised is not None:
-            idle_since = policy.start_of(promised - timedelta(days=policy.expires_after_days - 1))
-            later = warned.filter(expiration_warned_for=promised, last_activity_at__gte=idle_since)
-            later.update(last_expiration_warning_at=None)
+    if forgotten_before := _forgotten_before(old, new, today):
+        _warned(new).filter(last_expiration_warning_at__lt=forgotten_before).update(last_expiration_warning_at=None)
+    for promised, idle_since in _outlived_promises(old, new).items():
+        outlived = _warned(new).filter(expiration_warned_for=promised, last_activity_at__gte=idle_since)
+        outlived.update(last_expiration_warning_at=None)
 
 
 MEASURE = """
@@ -222,11 +232,14 @@ SELECT
     min(expiration_warned_for) FILTER (WHERE warned)
 FROM (
     SELECT balance.*,
-        last_expiration_warning_at IS NOT NULL AND NOT %(forgets)s
-            AND last_expiration_warning_at >= coalesce(%(notices_from)s, '-infinity'::timestamptz) AS warned,
+        last_expiration_warning_at IS NOT NULL
+            AND last_expiration_warning_at >= coalesce(%(notices_from)s, '-infinity'::timestamptz)
+            AND (idle_since IS NULL OR last_activity_at < idle_since) AS warned,
         expiration_warned_for IS NULL OR expiration_warned_for < %(today)s AS promise_over
     FROM loyalty_cardbalance balance
     JOIN loyalty_card card ON card.id = balance.card_id
+    LEFT JOIN unnest(%(promised)s::date[], %(idle_since)s::timestamptz[]) AS outlived (promised, idle_since)
+        ON promised = expiration_warned_for
     WHERE balance.program_id = %(program)s AND points_balance > 0
       AND card.status = 'active' AND NOT card.expiration_exempt
 ) cards
@@ -234,21 +247,24 @@ FROM (
 
 
 def _measure(
-    program: Program, today: date, forgets: bool
+    old: Program, new: Program, today: date
 ) -> tuple[int, int, int, datetime | None, datetime | None, date | None]:
     """Cards and points past the limit, warnings, the oldest activity of cards not warned and warned, first promise."""
-    policy = program.policy
+    policy = new.policy
+    forgotten = [moment for moment in (_forgotten_before(old, new, today), policy.notices_count_from) if moment]
+    outlived = _outlived_promises(old, new)
     with connection.cursor() as cursor:
         cursor.execute(
             MEASURE,
             {
-                "program": program.pk,
+                "program": new.pk,
                 "today": today,
                 "warn_before": policy.warn_before(today),
                 "expire_before": policy.expire_before(today),
-                "notices_from": policy.notices_count_from,
+                "notices_from": max(forgotten, default=None),
                 "notice": policy.requires_notice,
-                "forgets": forgets,
+                "promised": list(outlived),
+                "idle_since": list(outlived.values()),
             },
         )
         row: tuple[int, int, int, datetime | None, datetime | None, date | None] = cursor.fetchone()
@@ -260,11 +276,14 @@ def _first_loss(
 ) -> date | None:
     """The earliest day on which points could be gone: the one after the last day of the first card."""
     policy = program.policy
-    begin = max(today, (program.expiration_paused_until or today))
+    begin = today
+    if program.is_paused(today) and program.expiration_paused_until:
+        begin = program.expiration_paused_until + timedelta(days=1)
+    the_day_before = begin - timedelta(days=1)
     last_days = []
     if oldest:
-        notice_ends = begin + timedelta(days=policy.warning_days) if policy.requires_notice else begin
+        notice_ends = begin + timedelta(days=policy.warning_days) if policy.requires_notice else the_day_before
         last_days.append(max(policy.expires_on(oldest), notice_ends))
     if oldest_warned:
-        last_days.append(max(policy.expires_on(oldest_warned), promise or begin, begin - timedelta(days=1)))
+        last_days.append(max(policy.expires_on(oldest_warned), promise or the_day_before, the_day_before))
     return min(last_days) + timedelta(days=1) if last_days else None
