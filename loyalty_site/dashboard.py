@@ -19,7 +19,7 @@ from notifications.models import Message
 
 CHART_DAYS = 30
 CHART_HEIGHT = 64
-SLOT = 24  # a day's width, bar and gap
+SLOT = 36  # a day's width, bar and gap
 ENTRIES_AT_MOST = 50
 NEWEST_MESSAGES = 100_000
 COUNTED_AT_MOST = 10_000
@@ -87,6 +87,7 @@ def _program(program: reports.Standing) -> dict[str, Any]:
 class Bar(NamedTuple):
     x: int
     y: int
+    width: int
     height: int
     hint: str
 
@@ -119,6 +120,7 @@ def _chart(at: datetime, merchants: Collection[int] | None) -> dict[str, Any]:
             if (len(days) - 1 - number) % 7 == 0
         ],
         "width": CHART_DAYS * SLOT,
+        "viewed": CHART_DAYS * SLOT + 32,
         "height": panels[-1].base + 22,
         "summary": "; ".join(f"{panel.total} points {panel.name}" for panel in panels),
         "days": [(day.day, *(f"{points:,}" for points in day[1:])) for day in reversed(days)],
@@ -133,7 +135,8 @@ def _panel(number: int, name: str, days: Sequence[DayOfPoints]) -> Panel:
     bars = []
     for position, (day, count) in enumerate(zip(days, points, strict=True)):
         height = max(1, round(count * CHART_HEIGHT / most)) if count else 0
-        bars.append(Bar(position * SLOT + 3, base - height, height, f"{day.day:%d %B}: {count:,} {name}".lstrip("0")))
+        hint = f"{day.day:%d %B}: {count:,} {name}".lstrip("0")
+        bars.append(Bar(position * SLOT + 4, base - height, SLOT - 8, height, hint))
     return Panel(name, top, base, f"{sum(points):,}", f"{most:,}", bars)
 
 
@@ -153,7 +156,7 @@ def _jobs(at: datetime) -> list[Job]:
 
 
 def _last_whole_run(at: datetime) -> dict[str, Any] | None:
-    """The newest run over all merchants, and when one last proved that expiry works."""
+    """The newest run over all merchants, and the newest that was complete and so proves that expiry works."""
     run = ExpirationRun.objects.filter(merchant=None).order_by("-started_at").first()
     if run is None:
         return None
@@ -162,7 +165,8 @@ def _last_whole_run(at: datetime) -> dict[str, Any] | None:
         "run": run,
         "age": _age(run.started_at, at),
         "did": f"{run.cards_expired:,} cards and {run.points_expired:,} points expired, {run.warnings:,} warnings",
-        "good_age": _age(counting.started_at if counting else None, at),
+        "complete": counting == run,
+        "complete_age": _age(counting.started_at if counting else None, at),
     }
 
 

@@ -1,5 +1,7 @@
 """Who may do what. Keys, tokens and PINs are neither shown nor typed here."""
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -34,6 +36,9 @@ class StaffMemberAdmin(Screen):
         (None, {"fields": ("merchant", "display_name", "role", "stores", "is_active")}),
         ("PIN", {"fields": ("failed_attempts", "locked_until")}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: StaffMember | None = None) -> Any:
+        return self.fieldsets if obj else self.fieldsets[:1]
 
 
 @admin.register(StaffSession)

@@ -1,7 +1,7 @@
 """Cards: their facts, their story in words, and what may be done to one by hand."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from loyalty.admin.actions import Action, Outcome, ReasonForm, WithActions
-from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to
+from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to
 from loyalty.admin.searching import card_ids, cards_called
 from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
 from loyalty.services import adjustments, restoring
@@ -47,7 +47,7 @@ def adjust(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> 
         at=at,
         seen_version=answers["seen_version"],
     )
-    return Outcome(f"Adjusted. The card now holds {row.points_balance_after:,} points.")
+    return Outcome(f"Adjusted. The card now holds {counted(row.points_balance_after, 'point')}.")
 
 
 def restore(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
@@ -60,8 +60,8 @@ def restore(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) ->
         at=at,
         seen_version=answers["seen_version"],
     )
-    sentence = f"Restored {answers['points']:,} points. The card now holds {restoration.points_balance:,}."
-    return Outcome(sentence, restoration.warning)
+    restored, holds = counted(answers["points"], "point"), counted(restoration.points_balance, "point")
+    return Outcome(f"Restored {restored}. The card now holds {holds}.", restoration.warning)
 
 
 def exempt(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
@@ -79,7 +79,9 @@ def end_exemption(card: Card, answers: Mapping[str, Any], actor: str, at: dateti
 
 
 def story(card: Card, at: datetime) -> list[str]:
-    return explain(merchant=card.program.merchant, card_id=card.pk, at=at, movements=0).sentences
+    """What the card holds and why, and what last happened to it."""
+    told = explain(merchant=card.program.merchant, card_id=card.pk, at=at, movements=3)
+    return [*told.sentences, *(f"{day_of(move.happened_on)}: {move.sentence}" for move in told.movements)]
 
 
 def last_expired(card: Card) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def in_use(card: Card) -> bool:
 def _movement(movement: Movement) -> dict[str, str]:
     return {
         "url": reverse("admin:loyalty_transaction_change", args=[movement.transaction_id]),
-        "day": f"{movement.happened_on:%d %B %Y}",
+        "day": day_of(movement.happened_on),
         "sentence": movement.sentence,
         "points": f"{movement.points_delta:+,}" if movement.points_delta else "",
         "balance": f"{movement.points_balance_after:,}",
@@ -159,18 +161,21 @@ class CardAdmin(WithActions, ViewOnly):
     page_actions = (RESTORE, ADJUST, EXEMPT, END_EXEMPTION)
     change_form_template = "admin/loyalty/card/change_form.html"
 
-    list_display = ("card_number", "holder", "merchant", "status", "points", "last_activity", "keeps_until", "exempt")
+    list_display = ("card_number", "holder", "merchant", "state", "points", "last_activity", "last_day")
     list_filter = ("status", "expiration_exempt", MerchantFilter)
     search_fields = ("card_number__exact",)
     search_help_text = "Exactly: a card number, an e-mail address, a phone number (+352...) or an external id."
     fieldsets = (
-        (None, {"fields": ("card_number", "holder", "merchant", "program", "status", "merged_into")}),
-        (
-            "Points",
-            {"fields": ("points", "stamps", "lifetime", "last_activity", "keeps_until", "warned", "exempt")},
-        ),
+        (None, {"fields": ("card_number", "holder", "merchant", "program", "state", "merged_into")}),
+        ("Points", {"fields": ("points", "stamps", "lifetime", "last_activity", "last_day", "warned")}),
         ("Beginnings", {"fields": ("created_at", "enrolled_at_store")}),
     )
+
+    def get_fieldsets(self, request: HttpRequest, obj: Card | None = None) -> Any:
+        if obj and obj.merged_into_id:
+            return self.fieldsets
+        (_, first), *rest = self.fieldsets
+        return [(None, {"fields": [name for name in first["fields"] if name != "merged_into"]}), *rest]
 
     def found(self, request: HttpRequest, text: str) -> Q:
         return cards_called(text, merchants=Merchant.objects.readable_by(request.user))
@@ -203,6 +208,12 @@ class CardAdmin(WithActions, ViewOnly):
     def merchant(self, card: Card) -> str:
         return card.program.merchant.name
 
+    @admin.display(description="status")
+    def state(self, card: Card) -> str:
+        return (
+            f"{card.get_status_display()}, exempt from expiry" if card.expiration_exempt else card.get_status_display()
+        )
+
     @admin.display(description="points")
     def points(self, card: Card) -> str:
         return f"{card.balance.points_balance:,}"
@@ -220,23 +231,20 @@ class CardAdmin(WithActions, ViewOnly):
         )
 
     @admin.display(description="last activity")
-    def last_activity(self, card: Card) -> date:
-        return card.program.policy.local_date(card.balance.last_activity_at)
+    def last_activity(self, card: Card) -> str:
+        return day_of(card.program.policy.local_date(card.balance.last_activity_at))
 
-    @admin.display(description="keeps until", empty_value="does not expire")
-    def keeps_until(self, card: Card) -> date | None:
-        return keeps_until(card)
+    @admin.display(description="keeps until")
+    def last_day(self, card: Card) -> str:
+        last_day = keeps_until(card)
+        return day_of(last_day) if last_day else "-"
 
     @admin.display(description="warned")
     def warned(self, card: Card) -> str:
-        if card.balance.last_expiration_warning_at is None:
+        warned_at, warned_for = card.balance.last_expiration_warning_at, card.balance.expiration_warned_for
+        if warned_at is None or warned_for is None:
             return "not since the last activity"
-        on = card.program.policy.local_date(card.balance.last_expiration_warning_at)
-        return f"{on:%d %B %Y}, with {card.balance.expiration_warned_for:%d %B %Y} as the last day"
-
-    @admin.display(description="exempt", boolean=True)
-    def exempt(self, card: Card) -> bool:
-        return card.expiration_exempt
+        return f"{day_of(card.program.policy.local_date(warned_at))}, with {day_of(warned_for)} as the last day"
 
 
 @admin.register(CardBalance)

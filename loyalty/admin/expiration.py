@@ -15,7 +15,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from loyalty.admin.actions import Action, Outcome, WithActions, form_page
-from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to
+from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to, minute_of
 from loyalty.models import Card, ExemptionChange, ExpirationRun, Merchant, Transaction
 from loyalty.services import expiration, restoring
 from loyalty.services.expiration import ExpirationReport, Refusal
@@ -56,21 +56,22 @@ class RunForm(DryRunForm):
 
 def give_back(run: ExpirationRun, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
     report = restoring.restore_expiration_run(run_id=run.pk, reason=answers["reason"], actor=actor, at=at)
-    sentence = f"Gave {report.restored_points:,} points back to {report.restored_cards:,} cards."
+    points, cards = counted(report.restored_points, "point"), counted(report.restored_cards, "card")
+    sentence = f"Gave {points} back to {cards}."
     if report.already_restored_card_ids:
-        sentence += f" {len(report.already_restored_card_ids):,} cards had theirs back already."
+        sentence += f" {counted(len(report.already_restored_card_ids), 'card')} had theirs back already."
     if not report.skipped_card_ids:
         return Outcome(sentence)
     numbers = Card.objects.filter(pk__in=report.skipped_card_ids[:CARDS_NAMED]).values_list("card_number", flat=True)
-    skipped = f"{len(report.skipped_card_ids):,} cards are closed, merged or erased and got nothing"
-    return Outcome(sentence, f"{skipped}: {', '.join(numbers)}")
+    skipped = counted(len(report.skipped_card_ids), "card")
+    return Outcome(sentence, f"{skipped} got nothing, being closed, merged or erased: {', '.join(numbers)}")
 
 
 def what_it_took(run: ExpirationRun, at: datetime) -> list[str]:
-    facts = [f"The run took {run.points_expired:,} points from {run.cards_expired:,} cards."]
+    facts = [f"The run took {counted(run.points_expired, 'point')} from {counted(run.cards_expired, 'card')}."]
     given_back = _given_back(run)
     if given_back:
-        facts.append(f"{given_back:,} of the cards have theirs back already; they are left alone.")
+        facts.append(f"{counted(given_back, 'card')} got theirs back already, and no more now.")
     if run.cards_expired > 5000:
         facts.append(f"For so many cards, use the command: manage.py restore_expiration_run {run.pk} --reason ...")
     return facts
@@ -99,34 +100,50 @@ class ExpirationRunAdmin(WithActions, ViewOnly):
     page_actions = (GIVE_BACK,)
     change_list_template = "admin/loyalty/expirationrun/change_list.html"
     list_display = (
-        *("id", "started_at", "trigger", "whose", "status", "cards", "points", "warned"),
-        *("skipped_exempt", "skipped_locked", "failed"),
+        *("id", "started", "trigger", "whose", "status", "cards", "points", "warned"),
+        *("exempt", "locked", "failed"),
     )
     list_select_related = ("merchant",)
     list_filter = ("status", "trigger", MerchantFilter)
     fieldsets = (
-        (None, {"fields": ("status", "whose", "trigger", "initiated_by", "reason", "without_notice")}),
+        (None, {"fields": ("status", "whose", "trigger", "initiated_by", "notice", "reason")}),
         ("When", {"fields": ("as_of", "started_at", "finished_at", "took")}),
         (
             "What it did",
             {
                 "fields": (
                     *("cards_expired_link", "points", "given_back", "warned"),
-                    *("programs", "skipped_exempt", "skipped_locked", "failed_cards", "problems"),
+                    *("programs", "exempt", "locked", "failed_cards", "problems"),
                 )
             },
         ),
     )
 
+    @admin.display(description="started (UTC)")
+    def started(self, run: ExpirationRun) -> str:
+        return minute_of(run.started_at)
+
+    @admin.display(description="notice")
+    def notice(self, run: ExpirationRun) -> str:
+        return "not needed: the plain rule was applied once" if run.without_notice else "as the programs require"
+
+    @admin.display(description="exempt")
+    def exempt(self, run: ExpirationRun) -> str:
+        return f"{run.skipped_exempt:,}"
+
+    @admin.display(description="in use")
+    def locked(self, run: ExpirationRun) -> str:
+        return f"{run.skipped_locked:,}"
+
     @admin.display(description="merchant")
     def whose(self, run: ExpirationRun) -> str:
         return run.merchant.name if run.merchant else "all"
 
-    @admin.display(description="cards expired")
+    @admin.display(description="cards")
     def cards(self, run: ExpirationRun) -> str:
         return f"{run.cards_expired:,}"
 
-    @admin.display(description="points expired")
+    @admin.display(description="points")
     def points(self, run: ExpirationRun) -> str:
         return f"{run.points_expired:,}"
 
@@ -149,7 +166,7 @@ class ExpirationRunAdmin(WithActions, ViewOnly):
 
     @admin.display(description="given back")
     def given_back(self, run: ExpirationRun) -> str:
-        return f"to {_given_back(run):,} cards"
+        return f"to {counted(_given_back(run), 'card')}"
 
     @admin.display(description="failed cards")
     def failed_cards(self, run: ExpirationRun) -> SafeString | str:
@@ -270,13 +287,11 @@ def _past_limit(report: ExpirationReport) -> str:
     past = report.tally.past_limit
     if not past.cards or not past.first_day or not past.last_day:
         return ""
-    until = f"{past.first_day:%d %B %Y}"
+    until = day_of(past.first_day)
     if past.last_day != past.first_day:
-        until += f" to {past.last_day:%d %B %Y}"
-    return (
-        f"{past.cards:,} of the customers to warn are past the limit already, with {past.points:,} points. "
-        f"The warning gives them until {until}."
-    )
+        until += f" to {day_of(past.last_day)}"
+    cards, points = counted(past.cards, "card"), counted(past.points, "point")
+    return f"Of those to warn, {cards} with {points} are past the limit already. The warning gives until {until}."
 
 
 @admin.register(ExemptionChange)

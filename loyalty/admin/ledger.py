@@ -5,7 +5,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to
+from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to, minute_of
 from loyalty.admin.searching import card_ids
 from loyalty.models import IdempotencyKey, Merchant, ReceiptClaim, Store, Transaction
 from loyalty.models.money import spelled
@@ -14,17 +14,7 @@ from loyalty.models.money import spelled
 @admin.register(Transaction)
 class TransactionAdmin(ViewOnly):
     menu = "Cards"
-    list_display = (
-        "id",
-        "card_link",
-        "merchant",
-        "type",
-        "points",
-        "balance_after",
-        "store",
-        "actor",
-        "transaction_at",
-    )
+    list_display = ("happened", "card_link", "merchant", "type", "points", "balance_after", "store", "actor")
     list_select_related = ("card", "merchant", "store")
     list_filter = ("type", MerchantFilter)
     search_fields = ("card__card_number__exact",)
@@ -45,6 +35,10 @@ class TransactionAdmin(ViewOnly):
 
     def found(self, request: HttpRequest, text: str) -> Q:
         return Q(card__in=card_ids(text, merchants=Merchant.objects.readable_by(request.user)))
+
+    @admin.display(description="when (UTC)")
+    def happened(self, row: Transaction) -> str:
+        return minute_of(row.transaction_at)
 
     @admin.display(description="card")
     def card_link(self, row: Transaction) -> SafeString | str:

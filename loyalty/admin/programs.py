@@ -1,7 +1,7 @@
 """Programs: their rules, and when points expire, which changes only after its impact was shown."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from loyalty.admin.actions import form_page
-from loyalty.admin.screens import MerchantFilter, Screen, ScreenForm, ViewOnly
+from loyalty.admin.screens import MerchantFilter, Screen, ScreenForm, ViewOnly, counted, day_of, minute_of
 from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
 from loyalty.models import Campaign, PolicyChange, Program, Reward
 from loyalty.services import policies
@@ -23,6 +23,14 @@ QUEBEC = "For customers in Quebec, the law asks for a notice 30 to 60 days befor
 
 class ProgramForm(ScreenForm):
     terms: PolicyTerms | None = None
+
+    class Meta:
+        labels: ClassVar = {
+            "points_expiration_days": "Points expire after (days)",
+            "expiration_warning_days": "Warned before (days)",
+            "require_expiration_notice": "Only after a warning",
+            "expiration_paused_until": "Paused until",
+        }
 
     def clean(self) -> None:
         super().clean()
@@ -64,7 +72,7 @@ def policy_in_words(policy: Mapping[str, Any]) -> str:
     if not policy["require_expiration_notice"]:
         words += ", also without a notice"
     paused = parse_date(policy["expiration_paused_until"] or "")
-    return f"{words}, paused until {paused:%d %B %Y}" if paused else words
+    return f"{words}, paused until {day_of(paused)}" if paused else words
 
 
 @admin.register(Program)
@@ -79,9 +87,8 @@ class ProgramAdmin(Screen):
     search_help_text = "The beginning of the name of a card or a merchant."
     autocomplete_fields = ("merchant",)
     fixed_fields = ("merchant",)
-    readonly_fields = ("version",)
     fieldsets = (
-        (None, {"fields": ("merchant", "name", "kind", "is_active", "version")}),
+        (None, {"fields": ("merchant", "name", "kind", "is_active")}),
         (
             "When points expire",
             {
@@ -186,8 +193,8 @@ class ProgramAdmin(Screen):
 
     def _ask(self, request: HttpRequest, asked: _Unconfirmed) -> HttpResponse:
         """The page between: what the change means, and the same form again with the number to confirm."""
-        impact = asked.impact
-        program = Program.objects.get(pk=asked.program.pk)
+        impact, first_loss_on = asked.impact, parse_date(asked.impact["first_loss_on"] or "")
+        program = Program.objects.select_related("merchant").get(pk=asked.program.pk)
         asked_again = "confirmed_cards" in request.POST
         answers = {**request.POST.dict(), "confirmed_cards": str(impact["cards_past_limit"])}
         confirmation = PolicyConfirmation(answers) if asked_again else PolicyConfirmation(initial=answers)
@@ -198,24 +205,24 @@ class ProgramAdmin(Screen):
             confirmation,
             template="admin/loyalty/program/confirm_policy.html",
             title="Points would expire sooner",
-            subtitle=str(program),
+            subtitle=f"{program}, {program.merchant}",
             thing=program,
             before=policy_in_words(PolicyTerms.of(program).as_json()),
             after=policy_in_words(asked.terms.as_json()),
             cards=f"{impact['cards_past_limit']:,}",
             points=f"{impact['points_past_limit']:,}",
             warnings=f"{impact['warnings']:,}",
-            first_loss_on=parse_date(impact["first_loss_on"] or ""),
+            first_loss_on=day_of(first_loss_on) if first_loss_on else "none",
             asked_again=asked_again,
             answers=[(name, value) for name, values in kept for value in values],
-            confirm=f"Yes, change it for {impact['cards_past_limit']:,} cards",
+            confirm=f"Yes, change it for {counted(impact['cards_past_limit'], 'card')}",
             back=reverse("admin:loyalty_program_change", args=[program.pk]),
         )
 
 
 def _change_in_words(change: PolicyChange) -> dict[str, Any]:
     return {
-        "changed_at": change.changed_at,
+        "when": minute_of(change.changed_at),
         "actor": change.actor,
         "reason": change.reason,
         "before": policy_in_words(change.old_policy),
@@ -228,10 +235,14 @@ def _change_in_words(change: PolicyChange) -> dict[str, Any]:
 class PolicyChangeAdmin(ViewOnly):
     menu = "Expiry"
     merchant_path = "program__merchant"
-    list_display = ("changed_at", "program", "before", "after", "cards_past_limit", "actor", "reason")
+    list_display = ("changed", "program", "before", "after", "cards_past_limit", "actor", "reason")
     list_select_related = ("program",)
     list_filter = (MerchantFilter,)
     fields = ("program", "changed_at", "before", "after", "actor", "reason", "impact")
+
+    @admin.display(description="when (UTC)")
+    def changed(self, change: PolicyChange) -> str:
+        return minute_of(change.changed_at)
 
     @admin.display(description="points expired after")
     def before(self, change: PolicyChange) -> str:

@@ -1,5 +1,6 @@
 """What all screens have in common: whose rows they show, what may be changed, and lists that stay fast."""
 
+from datetime import date, datetime
 from typing import Any, ClassVar
 
 from django import forms
@@ -9,10 +10,12 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Model, Q, QuerySet
 from django.db.models.fields.related import RelatedField
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 from loyalty.models import Merchant
 from notifications.admin import EstimatedCountPaginator
@@ -26,6 +29,21 @@ def link_to(thing: Model | None, text: object = None) -> SafeString | str:
         return "-"
     page = reverse(f"admin:{thing._meta.app_label}_{thing._meta.model_name}_change", args=[thing.pk])
     return format_html('<a href="{}">{}</a>', page, thing if text is None else text)
+
+
+def day_of(moment: date) -> str:
+    """A day as sentences about a card write it."""
+    return date_format(moment)
+
+
+def minute_of(moment: datetime | None) -> str:
+    """A moment in UTC, short enough for a column."""
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else "-"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with what it counts: 1 card, 2,000 cards."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 class ScreenForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -67,6 +85,11 @@ class Screen(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def of_merchants(self, rows: "QuerySet[Any]", merchants: "QuerySet[Merchant]") -> "QuerySet[Any]":
         return rows.filter(**{f"{self.merchant_path}__in": merchants})
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(
+            request, {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[Any]", search_term: str

@@ -61,8 +61,7 @@ JOIN (
         coalesce(sum(points_balance) FILTER (WHERE last_day < %(today)s::date + 90), 0) AS within_90
     FROM (
         SELECT balance.program_id, balance.points_balance,
-            CASE WHEN terms.points_expiration_days > 0 AND terms.is_active
-                AND card.status = 'active' AND NOT card.expiration_exempt
+            CASE WHEN terms.points_expiration_days > 0 AND terms.is_active AND spared.id IS NULL
             THEN greatest(
                 (balance.last_activity_at AT TIME ZONE 'UTC')::date + terms.points_expiration_days::int,
                 balance.expiration_warned_for,
@@ -72,10 +71,12 @@ JOIN (
                 terms.expiration_paused_until
             ) END AS last_day
         FROM loyalty_cardbalance balance
-        JOIN loyalty_card card ON card.id = balance.card_id
         JOIN loyalty_program terms ON terms.id = balance.program_id
+        LEFT JOIN loyalty_card spared
+            ON spared.id = balance.card_id AND (spared.status <> 'active' OR spared.expiration_exempt)
         WHERE balance.points_balance > 0
           AND (%(merchants)s::bigint[] IS NULL OR terms.merchant_id = ANY(%(merchants)s))
+        OFFSET 0  -- computes each last day once, not once per horizon
     ) cards
     GROUP BY program_id
 ) sums ON sums.program_id = program.id
