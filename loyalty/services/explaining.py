@@ -171,10 +171,12 @@ def _redeemed(row: Transaction, card: Card) -> str:
 def _expired(row: Transaction, card: Card) -> str:
     if not isinstance(row.details, dict):
         return _plain(row, card)
-    last_day = row.details.get("warned_for") or row.details["expires_on"]
+    expires_on = date.fromisoformat(row.details["expires_on"])
+    promised = row.details.get("warned_for")
+    last_day = max(expires_on, date.fromisoformat(promised)) if promised else expires_on
     sentence = _("%(points)s points expired. They could be used until %(day)s") % {
         "points": f"{-row.points_delta:,}",
-        "day": date_format(date.fromisoformat(last_day)),
+        "day": date_format(last_day),
     }
     warned_at = row.details.get("warned_at")
     if not warned_at:
