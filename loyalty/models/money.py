@@ -23,13 +23,15 @@ def to_minor(amount: str, currency: str) -> int:
     Raises:
         InvalidAmount: not plain digits with a point, negative, too large, or finer than the currency.
     """
-    if not re.fullmatch(r"[0-9]{1,13}(\.[0-9]+)?", amount, re.ASCII):
+    parts = re.fullmatch(r"[0-9]{1,13}(?:\.([0-9]+))?", amount, re.ASCII)
+    if not parts:
         raise InvalidAmount(f"The amount {amount[:40]!r} is not a number such as 12.99, zero or larger.")
-    minor = Decimal(amount).scaleb(exponent(currency))
-    if minor != minor.to_integral_value():
+    # Counted and not calculated: decimals round after 28 digits.
+    if len((parts[1] or "").rstrip("0")) > exponent(currency):
         raise InvalidAmount(f"The amount {amount[:40]} is finer than {currency} can be paid.")
+    minor = Decimal(amount).scaleb(exponent(currency))
     if minor > MAX_AMOUNT_MINOR:
-        raise InvalidAmount(f"The amount {amount} is larger than any sale.")
+        raise InvalidAmount(f"The amount {amount[:40]} is larger than any sale.")
     return int(minor)
 
 
