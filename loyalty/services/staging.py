@@ -18,13 +18,13 @@ The table has a whole-number column `line`; the others are text, "" where the fi
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from loyalty.errors import InvalidInput
-from loyalty.services.copying import copied_into
 from loyalty.services.csv_files import CsvFile, Problem, Problems, Progress, Record, fingerprint, opened, shown
 
 __all__ = ["StagedFile", "fingerprint", "shown", "stage"]
@@ -77,7 +77,7 @@ def stage(
             *fixed,
             *([problems_column] if problems_column else []),
         ]
-        with copied_into(table, names) as copy:
+        with _copying(table, names) as copy:
             for line, values, problems in rows:
                 copy.write_row([line, *values, *fixed.values(), *([problems] if problems_column else [])])
         if rows.problems.count:
@@ -85,6 +85,14 @@ def stage(
         source.report()
         present = frozenset(pick.column for pick in header.picks if pick.position is not None)
         return StagedFile(rows.count, source.sha256, present)
+
+
+@contextmanager
+def _copying(table: str, columns: list[str]) -> Iterator[Any]:
+    quote = connection.ops.quote_name
+    statement = f"COPY {quote(table)} ({', '.join(map(quote, columns))}) FROM STDIN"
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(statement) as copy:
+        yield copy
 
 
 class _Pick(NamedTuple):
