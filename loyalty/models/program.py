@@ -13,6 +13,7 @@ from loyalty.models.policy import ExpirationPolicy
 
 LONGEST_EXPIRATION_DAYS = 3650
 LONGEST_WARNING_DAYS = 365
+LATEST_PAUSE = date(2199, 12, 31)
 validate_colour = RegexValidator(r"^#[0-9a-fA-F]{6}$", "A colour such as #1a2b3c.")
 
 
@@ -139,7 +140,8 @@ class Program(models.Model):
         )
         if self.expiration_paused_until is None:
             return policy
-        return replace(policy, notices_count_from=policy.start_of(self.expiration_paused_until + timedelta(days=1)))
+        last_day = min(self.expiration_paused_until, date.max - timedelta(days=1))  # somebody's "for ever"
+        return replace(policy, notices_count_from=policy.start_of(last_day + timedelta(days=1)))
 
     def is_paused(self, today: date) -> bool:
         """Whether expiry rests on this local day."""

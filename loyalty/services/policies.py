@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
 from loyalty.models import CardBalance, PolicyChange, Program
-from loyalty.models.program import LONGEST_EXPIRATION_DAYS, LONGEST_WARNING_DAYS
+from loyalty.models.program import LATEST_PAUSE, LONGEST_EXPIRATION_DAYS, LONGEST_WARNING_DAYS
 
 log = structlog.get_logger()
 EVER = datetime.max.replace(tzinfo=UTC)
@@ -80,6 +80,10 @@ def validate_terms(terms: PolicyTerms) -> None:
         raise InvalidPolicy(
             f"Points expire after 1 to {LONGEST_EXPIRATION_DAYS} days, with a warning 0 to {LONGEST_WARNING_DAYS} "
             "days before; 0 days of expiry mean never."
+        )
+    if terms.expiration_paused_until and terms.expiration_paused_until > LATEST_PAUSE:
+        raise InvalidPolicy(
+            f"A pause ends on {LATEST_PAUSE:%d %B %Y} at the latest. If points shall never expire, choose 0 days."
         )
     if days and terms.require_expiration_notice and days <= warning:
         raise InvalidPolicy(

@@ -79,6 +79,20 @@ def test_a_policy_out_of_range_is_refused(terms):
         change(make_program(), **terms)
 
 
+def test_a_pause_for_ever_is_refused_with_the_remedy():
+    with pytest.raises(InvalidPolicy, match="choose 0 days"):
+        change(make_program(), expiration_paused_until=date.max)
+
+    assert change(make_program(), expiration_paused_until=date(2199, 12, 31)).version == 2
+
+
+def test_a_pause_for_ever_that_is_in_the_database_disturbs_nobody():
+    card = make_card(make_merchant(timezone="America/Los_Angeles", expiration_paused_until=date.max), points=10)
+
+    assert not card.program.policy.is_warned(balance_of(card).cycle)
+    assert counts(expire(NOON + days(400))) == (0, 0, 0)
+
+
 # --- confirming
 
 
