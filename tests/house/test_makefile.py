@@ -1,0 +1,52 @@
+"""`make` is how everybody begins: its targets are described, and what CI asks for is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE)
+
+
+def make(*arguments: str) -> str:
+    done = subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def test_every_target_is_described_and_no_file():
+    assert re.findall(r"^([a-z][a-z-]*):.*## \S", MAKEFILE, re.MULTILINE) == TARGETS
+    assert re.findall(r"^\.PHONY: (\S+)$", MAKEFILE, re.MULTILINE) == TARGETS
+
+
+def test_make_alone_lists_the_targets():
+    assert re.findall(r"^  make (\S+)", make(), re.MULTILINE) == TARGETS
+
+
+def test_the_targets_that_ci_asks_for_exist():
+    asked = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+
+    assert {"check", "demo", "test"} <= set(asked) <= set(TARGETS)
+
+
+def test_every_target_but_those_two_installs_first():
+    without = {target for target in TARGETS if not re.search(rf"^{target}: venv\b", MAKEFILE, re.MULTILINE)}
+
+    assert without == {"help", "venv", "clean"}
+
+
+def test_check_runs_everything_and_stops_at_the_first_failure():
+    lines = make("--dry-run", "--always-make", "check").splitlines()
+
+    for tool in (
+        "ruff check",
+        "ruff format --check",
+        "mypy",
+        "lint-imports",
+        "makemigrations --check",
+        "manage.py check",
+    ):
+        assert any(tool in line for line in lines), tool
+    assert not [line for line in lines if line.startswith("-") or line.endswith("|| true")]
