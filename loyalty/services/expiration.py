@@ -119,10 +119,13 @@ def expire_points(
     )
     report = ExpirationReport(status=Status.RUNNING)
     with _running(run, report):
-        if refusal := _clock_refusal(at):
+        clock = _database_clock()
+        if refusal := _clock_refusal(at, clock):
             report.refusals.append(refusal)
         else:
-            terms = _terms(as_of, merchant=merchant, without_notice=without_notice, report=report)
+            # A clock that is a little ahead must not end anybody's day early.
+            moment = as_of if as_of > at else min(as_of, clock)
+            terms = _terms(moment, merchant=merchant, without_notice=without_notice, report=report)
             held = _hold_unnoticed(terms, confirmed_cards, report)
             warnable, expirable = _candidates(terms, held)
             work = _Work(run, terms, report, batch_size)
@@ -156,20 +159,26 @@ def _terms(
     programs = Program.objects.expiring().select_related("merchant").order_by("pk")
     terms = {}
     for program in programs if merchant is None else programs.filter(merchant=merchant):
+        name, timezone = program.merchant.slug, program.merchant.timezone
         try:
-            policy = program.policy
-        except ZoneInfoNotFoundError:
-            report.errors.append(
-                f"Merchant {program.merchant.slug} has the unknown time zone {program.merchant.timezone}."
-            )
-            continue
-        today = policy.local_date(as_of)
-        if not program.is_paused(today):
-            terms[program.pk] = Term(
-                program, replace(policy, requires_notice=False) if without_notice else policy, today
-            )
+            term = _term(program, as_of, without_notice=without_notice)
+        except (ZoneInfoNotFoundError, OSError, ValueError):  # zoneinfo raises each of these, depending on the name
+            report.errors.append(f"Merchant {name} has the unknown time zone {timezone}.")
+        except OverflowError:
+            report.errors.append(f"Merchant {name} lets points expire after more days than a calendar has.")
+        else:
+            if not program.is_paused(term.today):
+                terms[program.pk] = term
     report.programs = len(terms)
     return terms
+
+
+def _term(program: Program, as_of: datetime, *, without_notice: bool) -> Term:
+    policy = program.policy
+    today = policy.local_date(as_of)
+    # Calculated once here, where what is out of range can be told from the other programs.
+    policy.warn_before(today), policy.expire_before(today), policy.timely_until(today)
+    return Term(program, replace(policy, requires_notice=False) if without_notice else policy, today)
 
 
 def _candidates(terms: expiring.Terms, held: set[int]) -> "tuple[array[int], array[int]]":
@@ -242,10 +251,14 @@ def _blast_refusal(merchant: Merchant, cards: int, total: int) -> Refusal:
     return Refusal(merchant.slug, cards, sentence)
 
 
-def _clock_refusal(at: datetime) -> Refusal | None:
+def _database_clock() -> datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
-        database = cursor.fetchone()[0]
+        clock: datetime = cursor.fetchone()[0]
+    return clock
+
+
+def _clock_refusal(at: datetime, database: datetime) -> Refusal | None:
     if abs(at - database) <= timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS):
         return None
     sentence = (
@@ -283,7 +296,7 @@ def _running(run: ExpirationRun, report: ExpirationReport) -> Iterator[None]:
     try:
         yield
         report.status = _status(report)
-    except Exception as error:
+    except BaseException as error:  # Ctrl-C too: the row must say that the run is over
         report.status = Status.FAILED
         report.errors.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
         raise
