@@ -23,6 +23,12 @@ def counts(report: ExpirationReport) -> tuple[int, int, int]:
     return report.tally.cards_expired, report.tally.points_expired, report.tally.warnings
 
 
+def row_of(report: ExpirationReport) -> ExpirationRun:
+    """The run as it is kept."""
+    assert report.run_id is not None
+    return ExpirationRun.objects.get(pk=report.run_id)
+
+
 def table_hashes() -> dict[str, tuple[int, str]]:
     """Rows and a hash of the content of every table, so that a test can prove that nothing was written."""
     tables = [model._meta.db_table for model in apps.get_models(include_auto_created=True)]
