@@ -1,0 +1,328 @@
+import re
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from loyalty.models import Card, Transaction
+from tests.factories import balance_of, days, give, make_card, make_merchant
+from tests.loyalty.runs import expire, table_hashes
+
+pytestmark = pytest.mark.django_db
+
+REASON = "She called us"
+ACTIONS = ("adjust", "restore-points", "exempt", "end-exemption")
+every_action = pytest.mark.parametrize("action", ACTIONS)
+
+
+def page_of(card: Card, action: str = "change") -> str:
+    return reverse(f"admin:loyalty_card_{action.replace('-', '_')}", args=[card.pk])
+
+
+def make_card_for(action: str) -> Card:
+    card = make_card(points=300, at=timezone.now())
+    if action == "end-exemption":
+        Card.objects.filter(pk=card.pk).update(expiration_exempt=True, expiration_exempt_reason="A friend")
+    return card
+
+
+def make_expired_card() -> Card:
+    """300 points, warned and expired in time."""
+    now = timezone.now()
+    card = make_card(points=300, at=now - days(200))
+    expire(now - days(20))
+    expire(now)
+    assert balance_of(card).points_balance == 0
+    return card
+
+
+def filled(client: Client, card: Card, action: str, **answers) -> dict[str, str]:
+    """The form as the page shows it, with these answers."""
+    page = client.get(page_of(card, action)).content.decode()
+    seen = re.search(r'name="seen_version" value="(\d+)"', page)
+    shown = {"points": "40", "reason": REASON, **({"seen_version": seen[1]} if seen else {})}
+    return {**shown, **answers}
+
+
+def errors_of(page) -> str:
+    return " ".join(re.findall(r'<ul class="errorlist[^>]*>(.*?)</ul>', page.content.decode(), re.DOTALL))
+
+
+def test_adjusting_writes_who_did_it_and_why(admin_client):
+    card = make_card(points=300)
+
+    page = admin_client.post(page_of(card, "adjust"), filled(admin_client, card, "adjust", points="-120"), follow=True)
+
+    row = card.transactions.latest("seq")
+    assert (row.type, row.points_delta, row.actor, row.reason) == ("ADMIN_ADJUSTMENT", -120, "admin", REASON)
+    assert page.redirect_chain == [(page_of(card), 302)]
+    assert "Adjusted. The card now holds 180 points." in page.content.decode()
+    assert f"admin adjusted the balance by -120 points: {REASON}" in page.content.decode()
+
+
+def test_stamps_are_adjusted_beside_points(admin_client):
+    card = make_card(points=300)
+
+    admin_client.post(page_of(card, "adjust"), filled(admin_client, card, "adjust", points="", stamps="3"))
+
+    assert (balance_of(card).points_balance, balance_of(card).stamp_count) == (300, 3)
+
+
+def test_restoring_gives_back_and_links_to_the_expiry(admin_client):
+    card = make_expired_card()
+
+    answers = filled(admin_client, card, "restore-points", points="300")
+    page = admin_client.post(page_of(card, "restore-points"), answers, follow=True)
+
+    row = card.transactions.latest("seq")
+    assert (row.points_delta, row.actor, row.reverses.type) == (300, "admin", "POINTS_EXPIRED")
+    assert "Restored 300 points. The card now holds 300 points." in page.content.decode()
+    assert f"admin restored the balance by +300 points: {REASON}" in page.content.decode()
+
+
+def test_the_points_that_last_expired_are_suggested(admin_client):
+    card = make_expired_card()
+
+    page = admin_client.get(page_of(card, "restore-points"))
+
+    assert page.context["form"]["points"].value() == 300
+    assert any("300 points expired" in fact for fact in page.context["facts"])
+
+
+def test_more_than_ever_expired_is_restored_with_a_warning(admin_client):
+    card = make_expired_card()
+
+    answers = filled(admin_client, card, "restore-points", points="301")
+    page = admin_client.post(page_of(card, "restore-points"), answers, follow=True)
+
+    warnings = [str(message) for message in page.context["messages"] if message.level_tag == "warning"]
+    assert warnings == ["301 points have now been restored on this card, but only 300 ever expired."]
+
+
+def test_an_exemption_is_given_and_ended(admin_client):
+    card = make_card(points=300)
+
+    given = admin_client.post(page_of(card, "exempt"), {"reason": REASON}, follow=True).content.decode()
+    ended = admin_client.post(page_of(card, "end-exemption"), {"reason": "Enough"}, follow=True).content.decode()
+
+    changes = card.exemption_changes.order_by("pk").values_list("exempt", "reason", "actor")
+    assert list(changes) == [(True, REASON, "admin"), (False, "Enough", "admin")]
+    assert f"It is exempt from expiry: {REASON}" in given
+    assert "It is exempt from expiry" not in ended
+    assert "ended the exemption: Enough" in ended
+
+
+def test_a_verb_that_moves_the_card_leaves_a_trace_in_its_history(admin_client):
+    card = make_card(points=300)
+    admin_client.post(page_of(card, "adjust"), filled(admin_client, card, "adjust"))
+
+    history = admin_client.get(page_of(card, "history")).content.decode()
+
+    assert "Adjust." in history
+    assert REASON not in history  # an erasure finds reasons in the ledger, and nowhere else
+
+
+@pytest.mark.parametrize(
+    ("action", "answers", "sentence"),
+    [
+        ("adjust", {"points": "-301"}, "The card has 300 points, which is fewer than 301."),
+        ("adjust", {"points": "0"}, "An adjustment of 0 changes nothing."),
+        ("adjust", {"points": "2000000000"}, "A card holds at most 2,000,000,000 points and stamps."),
+        ("adjust", {"points": "9" * 5000}, "Enter a whole number."),
+        ("adjust", {"points": "many"}, "Enter a whole number."),
+        ("restore-points", {"points": "0"}, "Ensure this value is greater than or equal to 1."),
+        ("restore-points", {"points": "2000000000"}, "A card holds at most 2,000,000,000 points and stamps."),
+        ("restore-points", {"reason": "a\0b"}, "Null characters are not allowed."),
+        ("end-exemption", {}, "This card is not exempt from expiry."),
+    ],
+)
+def test_a_refusal_is_told_in_the_form_and_changes_nothing(action, answers, sentence, admin_client):
+    card = make_card(points=300)
+    form = filled(admin_client, card, action, **answers)
+    before = table_hashes()
+
+    page = admin_client.post(page_of(card, action), form)
+
+    assert page.status_code == 200
+    assert sentence in errors_of(page)
+    assert table_hashes() == before
+
+
+def test_an_exempt_card_is_not_exempted_again(admin_client):
+    card = make_card_for("end-exemption")
+
+    page = admin_client.post(page_of(card, "exempt"), {"reason": REASON})
+
+    assert "This card is already exempt from expiry." in errors_of(page)
+
+
+@every_action
+@pytest.mark.parametrize("reason", ["", "   "])
+def test_nothing_happens_without_a_reason(action, reason, admin_client):
+    card = make_card_for(action)
+    form = filled(admin_client, card, action, reason=reason)
+    before = table_hashes()
+
+    page = admin_client.post(page_of(card, action), form)
+
+    assert "This field is required." in errors_of(page)
+    assert table_hashes() == before
+
+
+@every_action
+def test_looking_at_a_form_changes_nothing(action, admin_client):
+    card = make_card_for(action)
+    before = table_hashes()
+
+    assert admin_client.get(page_of(card, action), {"points": "5", "reason": REASON}).status_code == 200
+    assert table_hashes() == before
+
+
+@every_action
+def test_a_form_of_another_site_is_refused(action, admin_user):
+    card = make_card_for(action)
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    before = table_hashes()
+
+    assert client.post(page_of(card, action), {"points": "5", "reason": REASON}).status_code == 403
+    assert table_hashes() == before
+
+
+@every_action
+def test_reading_a_card_is_not_changing_it(action, client_for):
+    card = make_card_for(action)
+    client = client_for("loyalty.view_card", managing=[card.program.merchant])
+
+    assert client.get(page_of(card, action)).status_code == 403
+    assert client.post(page_of(card, action), {"points": "5", "reason": REASON}).status_code == 403
+    assert client.get(page_of(card)).context["buttons"] == []
+    assert Transaction.objects.filter(type="ADMIN_ADJUSTMENT").count() == 0
+    assert card.exemption_changes.count() == 0
+
+
+@every_action
+def test_a_card_of_a_foreign_merchant_is_unknown(action, client_for):
+    card = make_card_for(action)
+    client = client_for("loyalty.view_card", "loyalty.change_card", managing=[make_merchant()])
+
+    assert client.get(page_of(card, action)).status_code == 404
+    assert client.post(page_of(card, action), {"points": "5", "reason": REASON}).status_code == 404
+    assert Transaction.objects.filter(type="ADMIN_ADJUSTMENT").count() == 0
+
+
+@pytest.mark.parametrize("action", ["adjust", "exempt", "end-exemption"])
+def test_support_only_restores(action, client_for):
+    card = make_card_for(action)
+    client = client_for("loyalty.view_card", "loyalty.change_card", supporting=[card.program.merchant])
+
+    assert client.post(page_of(card, action), {"points": "5", "reason": REASON}).status_code == 403
+    assert [button["label"] for button in client.get(page_of(card)).context["buttons"]] == ["Restore points"]
+    restored = client.post(page_of(card, "restore-points"), filled(client, card, "restore-points"))
+    assert restored.status_code == 302
+
+
+@every_action
+def test_an_unknown_card_is_not_found(action, admin_client):
+    for unknown in ("0", "x", "9" * 30):
+        path = reverse(f"admin:loyalty_card_{action.replace('-', '_')}", args=[unknown])
+        assert admin_client.get(path).status_code == 404
+
+
+@every_action
+def test_who_is_not_signed_in_is_asked_to(action, client):
+    card = make_card_for(action)
+
+    answer = client.post(page_of(card, action), {"points": "5", "reason": REASON})
+
+    assert answer.status_code == 302
+    assert answer.url.startswith("/admin/login/")
+
+
+@pytest.mark.parametrize("action", ["adjust", "restore-points"])
+def test_a_form_that_is_sent_twice_moves_the_card_once(action, admin_client):
+    card = make_card(points=300)
+    form = filled(admin_client, card, action)
+
+    first = admin_client.post(page_of(card, action), form)
+    second = admin_client.post(page_of(card, action), form)
+
+    assert first.status_code == 302
+    assert "The card has changed since you opened this page and now holds 340 points." in errors_of(second)
+    assert balance_of(card).points_balance == 340
+
+
+def test_who_looked_again_may_decide(admin_client):
+    card = make_card(points=300)
+    form = filled(admin_client, card, "adjust")
+    give(card, 5, at=timezone.now())
+    refused = admin_client.post(page_of(card, "adjust"), form).content.decode()
+    shown = re.search(r'name="seen_version" value="(\d+)"', refused)
+
+    admin_client.post(page_of(card, "adjust"), {**form, "seen_version": shown[1]})
+
+    assert balance_of(card).points_balance == 345
+
+
+@pytest.mark.parametrize("status", ["closed", "erased"])
+def test_a_card_out_of_use_has_no_buttons_and_refuses_in_words(status, admin_client):
+    card = make_card(points=300)
+    Card.objects.filter(pk=card.pk).update(status=status)
+
+    assert admin_client.get(page_of(card)).context["buttons"] == []
+    for action in ("adjust", "restore-points", "exempt"):
+        page = admin_client.post(page_of(card, action), filled(admin_client, card, action))
+        assert f"This card is {status.capitalize()} and cannot be changed." in errors_of(page)
+
+
+def test_buttons_offer_what_fits_the_card(admin_client):
+    card = make_card(points=300)
+
+    def buttons() -> list[str]:
+        return [button["label"] for button in admin_client.get(page_of(card)).context["buttons"]]
+
+    assert buttons() == ["Restore points", "Adjust", "Exempt from expiry"]
+    admin_client.post(page_of(card, "exempt"), {"reason": REASON})
+    assert buttons() == ["Restore points", "Adjust", "End exemption"]
+
+
+def test_the_page_of_a_card_tells_its_story_and_has_nothing_to_type_into(admin_client):
+    card = make_expired_card()
+
+    page = admin_client.get(page_of(card)).content.decode()
+
+    assert "The card holds 0 points." in page
+    assert re.search(r"300 points expired\. They could be used until .+; the customer was warned on", page)
+    form = page.partition('id="card_form"')[2].partition("</form>")[0]
+    assert "Latest movements" in form
+    assert not re.search(r'<(input type="(text|number)"|textarea|select)[^>]* name="', form)
+    assert admin_client.post(page_of(card), {"points_balance": "9"}).status_code == 403
+
+
+def test_the_customer_leads_to_the_card(admin_client):
+    card = make_card(points=300)
+
+    page = admin_client.get(reverse("admin:loyalty_customer_change", args=[card.customer_id])).content.decode()
+
+    assert f'<a href="{page_of(card)}">{card.card_number}</a> (Active), 300 points' in page
+
+
+@pytest.mark.parametrize("form_of", [str, str.upper, lambda text: f"  {text} "])
+def test_a_card_is_found_by_what_people_read_out(form_of, admin_client):
+    merchant = make_merchant()
+    wanted = make_card(merchant, email="Ana@example.com", phone="+352621123456", external_id="X7")
+    make_card(merchant, email="bea@example.com", phone="+352621123457", external_id="X8")
+
+    for text in (wanted.card_number, "ana@example.com", "+352621123456", "X7"):
+        page = admin_client.get(reverse("admin:loyalty_card_changelist"), {"q": form_of(text)})
+        assert [card.pk for card in page.context["cl"].result_list] == [wanted.pk], text
+
+
+def test_a_number_is_found_as_it_is_printed(admin_client):
+    wanted = make_card(phone="+352621123456")
+    number = wanted.card_number
+
+    for text in (f"{number[:4]} {number[4:8]} {number[8:]}", "+352 621 123 456"):
+        page = admin_client.get(reverse("admin:loyalty_card_changelist"), {"q": text})
+        assert [card.pk for card in page.context["cl"].result_list] == [wanted.pk], text
