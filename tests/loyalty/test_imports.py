@@ -191,7 +191,7 @@ def test_everything_that_is_wrong_in_a_line_is_named(file, merchant):
         (5, "", "it has 2 values, the header 5"),
     ]
     assert refusal(file, merchant).sentence == (
-        "2 of 4 lines have problems; nothing was imported. Correct the file, or leave these lines out with --skip-bad."
+        "6 problems in 2 of 4 lines; nothing was imported. Correct the file, or leave these lines out with --skip-bad."
     )
 
 
@@ -230,7 +230,7 @@ def test_a_file_without_lines_is_refused_in_words(file, merchant):
 
 def test_a_file_where_every_line_is_bad_is_refused_even_when_bad_lines_may_be_left_out(file, merchant):
     error = refusal(write(file, ["C1,x,", "C2,y,"]), merchant, skip_bad=True)
-    assert error.sentence == "Every line has problems; nothing was imported."
+    assert error.sentence == "2 problems in 2 of 2 lines; nothing was imported. No line is good."
     assert error.details["problem_count"] == 2
 
 

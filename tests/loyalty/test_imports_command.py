@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from django.core.management import CommandError, call_command
 
 from loyalty.management.progress import ProgressBar
 from loyalty.models import Merchant
+from loyalty.services.imports.checking import CHECKS
 from tests.factories import make_merchant
 from tests.fakes.celery_process import ROOT, environment
 from tests.loyalty.imports import all_tables, balances, write
@@ -82,7 +84,7 @@ def test_problems_are_listed_with_their_lines_and_nothing_is_imported(import_car
         *(1, ""),
         'line 3: points "-2" is negative\n'
         'line 4: last_activity_on "2099-01-01" is in the future\n'
-        "2 of 3 lines have problems; nothing was imported. "
+        "2 problems in 2 of 3 lines; nothing was imported. "
         "Correct the file, or leave these lines out with --skip-bad.",
     )
     assert all_tables() == before
@@ -136,7 +138,7 @@ def test_a_machine_reads_what_happened(import_cards, file, merchant):
     assert (refused.status, refused.error) == (1, "")
     answer = json.loads(refused.out)
     assert (answer["outcome"], answer["problem_count"], answer["problems"]) == ("refused", 2, problems)
-    assert answer["detail"].startswith("2 of 3 lines have problems")
+    assert answer["detail"].startswith("2 problems in 2 of 3 lines; ")
 
     done = import_cards(file, "--merchant", merchant.slug, "--skip-bad", "--json")
     assert done.status == 3
@@ -157,6 +159,30 @@ def test_a_merchant_without_a_program_is_told_so(import_cards, file):
     Merchant.objects.create(name="Bakery", slug="bakery", currency="EUR")
     answer = import_cards(write(file, ["C1,1,"]), "--merchant", "bakery")
     assert answer == (2, "", "Bakery has no program yet; cards belong to one. Create it first.")
+
+
+def documented(containing: str) -> str:
+    """A code block of the page about imports."""
+    blocks: list[str] = re.findall(r"^```\w*\n(.*?)^```$", (ROOT / "docs/importing.md").read_text(), re.M | re.S)
+    return next(block for block in blocks if containing in block)
+
+
+def test_the_file_that_the_documentation_shows_can_be_imported(import_cards, file, merchant):
+    file.write_text(documented("external_id,"))
+    assert import_cards(file, "--merchant", merchant.slug).status == 0
+    assert balances(merchant) == {"K-1001": 1250, "K-1002": 80, "K-1003": 0}
+
+
+def test_the_documentation_names_every_column_and_shows_what_problems_look_like(import_cards, file, merchant):
+    page = (ROOT / "docs/importing.md").read_text()
+    assert set(documented("external_id,").partition("\n")[0].split(",")) == set(CHECKS)
+    assert all(f"`{column}`" in page for column in CHECKS)
+
+    lines = ["C1,1,,", "C2,-80,,", "C3,1,ana,2025-02-30", "C1,1,,", "C5,1,"]
+    answer = import_cards(
+        *(write(file, lines, header="external_id,points,email,last_activity_on"), "--merchant", merchant.slug)
+    )
+    assert f"{answer.error}\n" == documented("line 3:")
 
 
 def test_without_a_database_there_is_one_sentence(file):

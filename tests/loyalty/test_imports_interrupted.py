@@ -1,6 +1,7 @@
 """Imports in real processes: killed, continued, two at a time, and beside tills that enrol."""
 
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ def file(tmp_path):
 def importing(path: Path, merchant: Merchant, *options: str) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "manage.py", "import_cards", str(path), "--merchant", merchant.slug, *options]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
             yield process
@@ -88,6 +89,31 @@ def test_a_killed_import_continues_where_it_stopped(file, merchant):
     assert f"{done:,} of them were there from before." in out
     assert_each_line_became_one_card(merchant)
     assert CardImport.objects.values_list("rows", "imported", "skipped").get() == (LINES, LINES, 0)
+
+
+def test_ctrl_c_says_how_to_go_on(file, merchant):
+    with importing(file, merchant) as process:
+        wait_until(lambda: imported() > 0)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert error.endswith("Interrupted. The same command continues where this one stopped.\n")
+    assert "Traceback" not in error
+
+    assert run(file, merchant).imported_before > 0
+    assert_each_line_became_one_card(merchant)
+
+
+def test_an_import_that_lost_its_database_continues_later(file, merchant):
+    with importing(file, merchant) as process:
+        wait_until(lambda: imported() > 0)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        process.communicate(timeout=60)
+    assert process.returncode == 1
+
+    assert run(file, merchant).imported_before > 0
+    assert_each_line_became_one_card(merchant)
 
 
 def test_kills_at_any_moment_lose_nothing_and_double_nothing(file, merchant):

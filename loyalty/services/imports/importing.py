@@ -180,13 +180,12 @@ def _phone(raw: str, *, country: str) -> str:
 
 def _refuse_problems(card_import: CardImport, *, skip_bad: bool) -> None:
     bad = CardImportRow.objects.with_problems(card_import).count()
-    if bad and not skip_bad:
-        raise checking.problems_of(card_import).refusal(
-            f"{bad:,} of {card_import.rows:,} lines have problems; nothing was imported. "
-            "Correct the file, or leave these lines out with --skip-bad."
-        )
-    if bad == card_import.rows:
-        raise checking.problems_of(card_import).refusal("Every line has problems; nothing was imported.")
+    if not bad or (skip_bad and bad < card_import.rows):
+        return
+    problems = checking.problems_of(card_import)
+    found = f"{problems.count:,} problems in {bad:,} of {card_import.rows:,} lines; nothing was imported."
+    advice = "Correct the file, or leave these lines out with --skip-bad."
+    raise problems.refusal(f"{found} {advice if bad < card_import.rows else 'No line is good.'}")
 
 
 def _report(card_import: CardImport, outcome: Outcome) -> ImportReport:
