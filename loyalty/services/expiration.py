@@ -204,6 +204,7 @@ def _commit(chunk: Sequence[int], step: Step, work: _Work) -> list[int]:
     except Exception:
         if not connection.is_usable():
             raise
+        _hold_again(work.run)
         # Whatever is wrong with one card, the others are due tonight.
         log.warning("loyalty.expiration_chunk_failed", run_id=work.run.pk, cards=len(chunk))
         done = _one_by_one(chunk, step, work)
@@ -283,6 +284,19 @@ def _advisory(function: str, run_id: int) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {function}(%s, %s)", [RUN_LOCK, run_id])
         return bool(cursor.fetchone()[0])
+
+
+def _hold_again(run: ExpirationRun) -> None:
+    """Take the run's lock again if it went with a connection that was lost and has been replaced."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() "
+            "AND classid = %s AND objid = %s",
+            [RUN_LOCK, run.pk],
+        )
+        held = cursor.fetchone()[0]
+    if not held:
+        _advisory("pg_try_advisory_lock", run.pk)
 
 
 @contextmanager
