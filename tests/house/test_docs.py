@@ -53,7 +53,7 @@ def code(text: str) -> list[str]:
     """Pieces of code: the lines of blocks, without a prompt, and what stands in backticks."""
     fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
     lines = [line for block in fence.findall(text) for line in block.splitlines()[1:-1]]
-    spans = re.findall(r"`([^`]+)`", fence.sub("", text))
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", fence.sub("", text))]
     return [re.sub(r"^\$ ", "", piece.strip()) for piece in [*lines, *spans]]
 
 
