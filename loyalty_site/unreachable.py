@@ -6,8 +6,9 @@ from redis.connection import ConnectionPool
 
 
 def is_unreachable(error: OperationalError) -> bool:
-    """Tell a failed connection, which has no SQLSTATE, from an error of a statement."""
-    return getattr(error.__cause__, "sqlstate", None) is None
+    """Tell a failed or ended connection, class 08 or 57 or without a SQLSTATE, from an error of a statement."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state is None or state.startswith(("08", "57P"))
 
 
 def explain_database(error: OperationalError) -> str:

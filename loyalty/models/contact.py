@@ -1,10 +1,15 @@
 """E-mail addresses and phone numbers in the one form in which they are kept."""
 
+import re
+
 import phonenumbers
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
 from loyalty.errors import InvalidInput
+
+# Numbers that a country's plan calls possible and the table does not hold: local ones of a few digits.
+E164 = r"\+[1-9][0-9]{6,14}"
 
 
 def normalised_email(raw: str) -> str:
@@ -34,6 +39,8 @@ def normalised_phone(raw: str, *, country: str) -> str:
         number = phonenumbers.parse(raw, country or None)
     except phonenumbers.NumberParseException:
         number = None
-    if number is None or not phonenumbers.is_possible_number(number):
+    possible = number is not None and phonenumbers.is_possible_number(number)
+    written = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)) if possible else ""
+    if not re.fullmatch(E164, written):
         raise InvalidInput("This is not a phone number, such as +352 621 123 456.", field="phone")
-    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+    return written

@@ -1,6 +1,7 @@
 from django.db import models
 from django.db.models.functions import Lower
 
+from loyalty.models.contact import E164
 from loyalty.models.merchant import Merchant
 
 
@@ -34,7 +35,7 @@ class Customer(models.Model):
                 name="customer_external_id_once_per_merchant",
             ),
             models.CheckConstraint(
-                condition=models.Q(phone="") | models.Q(phone__regex=r"^\+[1-9][0-9]{6,14}$"),
+                condition=models.Q(phone="") | models.Q(phone__regex=f"^{E164}$"),
                 name="customer_phone_is_e164",
             ),
         ]

@@ -98,6 +98,7 @@ def test_a_national_phone_number_is_read_in_the_merchants_country(merchant):
         ({"phone": "call me"}, "phone"),
         ({"phone": "621123456"}, "phone"),
         ({"phone": "+3526"}, "phone"),
+        ({"phone": "+49 1234"}, "phone"),
     ],
 )
 def test_an_address_of_no_usable_form_is_refused(merchant, person, field):
