@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -66,6 +66,14 @@ class ExpiryProcess:
         return "" if self.is_running() else f"the run ended: {self.process.communicate()}"
 
 
+def two_runs_at_once(as_of: datetime, *, batch_size: int) -> list[tuple[int, str, str]]:
+    """Let two runs begin at the same moment, and return how each ended."""
+    with ExitStack() as stack:
+        with held_back(runs=2):
+            runs = [stack.enter_context(ExpiryProcess(as_of, batch_size=batch_size)) for _ in range(2)]
+        return [run.end() for run in runs]
+
+
 @contextmanager
 def held_back(runs: int) -> Iterator[None]:
     """Hold back what starts inside, and let it go together once so many runs stand ready."""
@@ -80,9 +88,8 @@ def held_back(runs: int) -> Iterator[None]:
 
 
 def blocked_sessions() -> int:
-    return _count(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    )
+    # Not pg_stat_activity: inside a transaction it shows what it showed first.
+    return _count("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = 'loyalty_cardbalance'::regclass")
 
 
 def wait_until_nobody_else_is_connected() -> None:
