@@ -1,6 +1,7 @@
 """The pages name what there is, and nothing else: links, commands, options, exit codes, targets, tasks, words."""
 
 import argparse
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -59,11 +60,10 @@ def code(text: str) -> list[str]:
 
 def own_files() -> Iterator[Path]:
     """What belongs to the project: not what tools and people leave beside it."""
-    for path in ROOT.rglob("*"):
-        folders = set(path.relative_to(ROOT).parts[:-1])
-        left_behind = any(name.startswith(".") and name != ".ci" for name in folders) or folders & LEFT_BEHIND
-        if path.is_file() and not left_behind and not path.name.startswith((".env", ".coverage")):
-            yield path
+    for folder, subfolders, names in os.walk(ROOT):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".") or name == ".ci"]
+        subfolders[:] = [name for name in subfolders if name not in LEFT_BEHIND]
+        yield from (Path(folder) / name for name in names if not name.startswith((".env", ".coverage")))
 
 
 @cache
