@@ -37,10 +37,10 @@ def normalised_phone(raw: str, *, country: str) -> str:
         return ""
     try:
         number = phonenumbers.parse(raw, country or None)
+        written = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+        is_usable = phonenumbers.is_possible_number(number) and re.fullmatch(E164, written) is not None
     except phonenumbers.NumberParseException:
-        number = None
-    possible = number is not None and phonenumbers.is_possible_number(number)
-    written = str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)) if possible else ""
-    if not re.fullmatch(E164, written):
+        is_usable = False
+    if not is_usable:
         raise InvalidInput("This is not a phone number, such as +352 621 123 456.", field="phone")
     return written

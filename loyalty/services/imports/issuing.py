@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from django.db import IntegrityError, OperationalError, connection, reset_queries, transaction
 from django.db.models import F
 
-from loyalty.models import Card, CardImport, CardImportRow, Program, TransactionType
+from loyalty.models import Card, CardImport, CardImportRow, Program
 from loyalty.models.card import new_card_number, new_qr_token
 from loyalty.services import ledger
-from loyalty.services.ledger import Move, Opening
+from loyalty.services.ledger import Imported
 
 LINES_PER_COMMIT = 1000
 ATTEMPTS = 3
@@ -128,11 +128,12 @@ RETURNING customer_id, id
 
 
 def _open(issue: Issue, lines: Sequence[Line]) -> None:
-    openings = [
-        Opening(Card(pk=card_id, program=issue.program), _moves(issue, line))
+    imported = [
+        Imported(card_id, int(line.points), int(line.stamps or 0), _activity(issue, line), line.line)
         for line, card_id in zip(lines, _new_cards(issue, lines), strict=True)
     ]
-    ledger.open_balances(openings, at=issue.at)
+    job = issue.card_import
+    ledger.open_imported(imported, program=issue.program, import_id=job.pk, actor=job.actor, at=issue.at)
 
 
 def _new_cards(issue: Issue, lines: Sequence[Line]) -> list[int]:
@@ -161,26 +162,6 @@ def _free_numbers(count: int) -> list[str]:
         wanted = {new_card_number() for _ in range(count - len(free))}
         free |= wanted - set(Card.objects.filter(card_number__in=wanted).values_list("card_number", flat=True))
     return list(free)
-
-
-def _moves(issue: Issue, line: Line) -> list[Move]:
-    moment = _activity(issue, line)
-    actor = issue.card_import.actor
-    origin = {"import": issue.card_import.pk, "line": line.line}
-    moves = [Move(type=TransactionType.CARD_CREATED, transaction_at=moment, actor=actor, details=origin)]
-    points, stamps = int(line.points), int(line.stamps or 0)
-    if points or stamps:
-        moves.append(
-            Move(
-                type=TransactionType.BALANCE_IMPORTED,
-                transaction_at=moment,
-                points=points,
-                stamps=stamps,
-                actor=actor,
-                details=origin,
-            )
-        )
-    return moves
 
 
 def _activity(issue: Issue, line: Line) -> datetime:

@@ -1,26 +1,18 @@
-"""The one place where balances move. Each move is a ledger row and a new balance, in one transaction.
+"""Moves of one card: its ledger row and its new balance, written together."""
 
-`lock`, decide on what it returned, `post`. The database repeats the rules as constraints and triggers.
-"""
-
-import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from django.db import connection, models
 
-from loyalty.errors import CardNotFound, InsufficientPoints, InvalidInput
+from loyalty.errors import InsufficientPoints, InvalidInput
 from loyalty.models import (
     Card,
     CardBalance,
-    Customer,
-    ExpirationRun,
-    Merchant,
-    Program,
     Reward,
     StaffMember,
     Store,
@@ -29,7 +21,6 @@ from loyalty.models import (
 )
 
 MAX_BALANCE = 2_000_000_000
-M = TypeVar("M", bound=models.Model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,62 +56,6 @@ class Opening(NamedTuple):
 
     card: Card
     moves: Sequence[Move]
-
-
-def lock(card_id: int, *, merchant: Merchant) -> Card:
-    """Lock a card and its balance until the transaction ends and return both as they are now.
-
-    The card comes with `balance`, `customer`, `program` and the program's merchant loaded.
-
-    Raises:
-        CardNotFound: the merchant has no such card.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(_lock_statement(), [card_id, merchant.pk])
-        row = cursor.fetchone()
-    if row is None:
-        raise CardNotFound("This card is not known here.", card_id=card_id)
-    return _card_with_all(row)
-
-
-LOCKED_WITH = (CardBalance, Card, Customer, Program, Merchant)
-
-
-@cache
-def _lock_statement() -> str:
-    """One statement that locks a card and reads all that the rules need.
-
-    Written out because compiling it from a queryset costs a till more than the database does. It locks the card's
-    row too: after a wait, only locked rows are returned as they are then.
-    """
-    columns = ", ".join(
-        f"{model._meta.db_table}.{field.column}" for model in LOCKED_WITH for field in model._meta.concrete_fields
-    )
-    return f"""
-        SELECT {columns}
-        FROM loyalty_cardbalance
-        JOIN loyalty_card ON loyalty_card.id = loyalty_cardbalance.card_id
-        JOIN loyalty_customer ON loyalty_customer.id = loyalty_card.customer_id
-        JOIN loyalty_program ON loyalty_program.id = loyalty_card.program_id
-        JOIN loyalty_merchant ON loyalty_merchant.id = loyalty_program.merchant_id
-        WHERE loyalty_cardbalance.card_id = %s AND loyalty_merchant.id = %s
-        FOR NO KEY UPDATE OF loyalty_cardbalance, loyalty_card
-    """  # noqa: S608  names of our own models
-
-
-def _card_with_all(row: Sequence[Any]) -> Card:
-    """The card of a row of the lock statement, with its balance, customer, program and merchant."""
-    values = iter(row)
-    balance, card = _read(CardBalance, values), _read(Card, values)
-    card.customer, card.program = _read(Customer, values), _read(Program, values)
-    card.program.merchant = _read(Merchant, values)
-    card.balance, balance.card = balance, card
-    return card
-
-
-def _read(model: type[M], values: Iterator[Any]) -> M:
-    names = [field.attname for field in model._meta.concrete_fields]
-    return model.from_db(connection.alias, names, list(itertools.islice(values, len(names))))
 
 
 def open_balances(openings: Sequence[Opening], *, at: datetime) -> None:
@@ -254,89 +189,3 @@ def _columns(model: type[models.Model]) -> dict[str, Any]:
 def _values(instance: models.Model, names: Collection[str]) -> list[Any]:
     fields = _columns(type(instance))
     return [fields[name].get_db_prep_save(getattr(instance, fields[name].attname), connection) for name in names]
-
-
-class Expiry(NamedTuple):
-    """A locked card whose points go, and what its ledger row says about why."""
-
-    card_id: int
-    expires_on: date
-    expires_after_days: int
-    program_version: int
-
-
-class Expired(NamedTuple):
-    """What was taken: `points` before the expiry, which left 0."""
-
-    card_id: int
-    points: int
-
-
-EXPIRE = """
-WITH due AS (
-    SELECT * FROM unnest(%(cards)s::bigint[], %(days)s::date[], %(terms)s::int[], %(versions)s::int[])
-        AS due (card_id, expires_on, expires_after_days, program_version)
-), emptied AS (
-    UPDATE loyalty_cardbalance balance
-    SET points_balance = 0,
-        lifetime_points_expired = balance.lifetime_points_expired + before.points_balance,
-        last_seq = balance.last_seq + 1,
-        version = balance.version + 1,
-        changed_at = %(as_of)s
-    FROM due
-    JOIN loyalty_cardbalance before USING (card_id)
-    JOIN loyalty_card card ON card.id = due.card_id
-    JOIN loyalty_program program ON program.id = card.program_id
-    WHERE balance.card_id = due.card_id
-      AND card.status = 'active' AND NOT card.expiration_exempt
-      AND program.version = due.program_version
-    RETURNING balance.card_id, program.merchant_id, balance.last_seq, balance.stamp_count,
-        before.points_balance AS points, balance.last_activity_at, balance.last_expiration_warning_at,
-        balance.expiration_warned_for, due.expires_on, due.expires_after_days
-), posted AS (
-    INSERT INTO loyalty_transaction (
-        card_id, merchant_id, seq, type, points_delta, stamps_delta, points_balance_after, stamps_balance_after,
-        actor, receipt_number, reverses_in_full, expiration_run_id, cycle_started_at, idempotency_key, reason,
-        details, transaction_at, created_at, client_address, client_agent
-    )
-    SELECT card_id, merchant_id, last_seq, 'POINTS_EXPIRED', -points, 0, 0, stamp_count,
-        %(actor)s, '', false, %(run)s, last_activity_at, '', %(reason)s,
-        jsonb_build_object(
-            'expires_after_days', expires_after_days, 'last_activity_at', last_activity_at,
-            'expires_on', expires_on, 'warned_at', last_expiration_warning_at, 'warned_for', expiration_warned_for,
-            'run', %(run)s::bigint
-        ),
-        %(as_of)s, %(as_of)s, '', ''
-    FROM emptied
-), counted AS (
-    UPDATE loyalty_expirationrun
-    SET cards_expired = cards_expired + (SELECT count(*) FROM emptied),
-        points_expired = points_expired + (SELECT coalesce(sum(points), 0) FROM emptied)
-    WHERE id = %(run)s
-)
-SELECT card_id, points FROM emptied
-"""
-
-
-def post_expirations(expiries: Sequence[Expiry], *, run: ExpirationRun) -> list[Expired]:
-    """Empty locked cards: one statement for the chunk writes balances, ledger rows and the run's counts.
-
-    A card that was suspended or exempted, or whose program was changed, since the run began is left alone.
-
-    Raises:
-        IntegrityError: a balance is not what its ledger says; nothing of the chunk is written.
-    """
-    cards, days, terms, versions = zip(*expiries, strict=True)
-    parameters: dict[str, Any] = {
-        "cards": list(cards),
-        "days": list(days),
-        "terms": list(terms),
-        "versions": list(versions),
-        "as_of": run.as_of,
-        "run": run.pk,
-        "actor": run.initiated_by or run.trigger,
-        "reason": run.reason,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(EXPIRE, parameters)
-        return [Expired(*row) for row in cursor.fetchall()]
