@@ -114,6 +114,15 @@ def test_every_link_leads_somewhere(path):
     assert not dead
 
 
+def test_every_file_of_code_that_is_named_exists():
+    named = {piece for piece in code(all_text()) if re.fullmatch(r"[\w-]+(/[\w-]+)*\.py", piece)}
+    assert len(named) > 10
+    folders = [ROOT, ROOT / "tests", *(ROOT / package for package in OURS)]
+
+    missing = {name for name in named if not any((folder / name).exists() for folder in folders)}
+    assert missing == {"utils.py"}  # which the pages name as what is not done
+
+
 def test_every_page_of_the_manual_can_be_reached_from_its_index():
     seen, waiting = set(), [ROOT / "docs" / "index.md"]
     while waiting:
