@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to, minute_of
@@ -28,7 +29,7 @@ class TransactionAdmin(ViewOnly):
         ("When", {"fields": ("transaction_at", "created_at")}),
         (
             "Belongs to",
-            {"fields": ("reverses_link", "reverses_in_full", "run_link", "cycle_started_at", "idempotency_key")},
+            {"fields": ("reverses_link", "run_link", "cycle_started_at", "idempotency_key")},
         ),
         ("Details", {"fields": ("details", "client_address", "client_agent"), "classes": ("collapse",)}),
     )
@@ -62,7 +63,8 @@ class TransactionAdmin(ViewOnly):
 
     @admin.display(description="puts right")
     def reverses_link(self, row: Transaction) -> SafeString | str:
-        return link_to(row.reverses)
+        reversed_row = link_to(row.reverses)
+        return format_html("{}, in part", reversed_row) if row.reverses and not row.reverses_in_full else reversed_row
 
     @admin.display(description="expiration run")
     def run_link(self, row: Transaction) -> SafeString | str:

@@ -7,44 +7,103 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('loyalty', '0002_card_balance_fillfactor'),
+        ("loyalty", "0002_card_balance_fillfactor"),
     ]
 
     operations = [
         pgtrigger.migrations.RemoveTrigger(
-            model_name='cardbalance',
-            name='balance_equals_last_row',
+            model_name="cardbalance",
+            name="balance_equals_last_row",
         ),
         pgtrigger.migrations.RemoveTrigger(
-            model_name='transaction',
-            name='continues_the_one_before',
+            model_name="transaction",
+            name="continues_the_one_before",
         ),
         migrations.AlterField(
-            model_name='transaction',
-            name='expiration_run',
-            field=models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='loyalty.expirationrun'),
+            model_name="transaction",
+            name="expiration_run",
+            field=models.ForeignKey(
+                blank=True,
+                db_constraint=False,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="loyalty.expirationrun",
+            ),
         ),
         migrations.AlterField(
-            model_name='transaction',
-            name='merchant',
-            field=models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='loyalty.merchant'),
+            model_name="transaction",
+            name="merchant",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="loyalty.merchant",
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='cardbalance',
-            trigger=pgtrigger.compiler.Trigger(name='change_equals_last_row', sql=pgtrigger.compiler.UpsertTriggerSql(func="\nIF EXISTS (\n    SELECT FROM new_balances\n    LEFT JOIN loyalty_transaction last ON last.card_id = new_balances.card_id AND last.seq = new_balances.last_seq\n    WHERE last.points_balance_after IS DISTINCT FROM new_balances.points_balance\n       OR last.stamps_balance_after IS DISTINCT FROM new_balances.stamp_count\n) THEN\n    RAISE EXCEPTION 'a balance is not what the last ledger row of its card says' USING ERRCODE = 'check_violation';\nEND IF;\nRETURN NULL;\n", hash='4e6421b76c45d71f10ab3c8ac61e92247f929975', level='STATEMENT', operation='UPDATE', pgid='pgtrigger_change_equals_last_row_8804f', referencing='REFERENCING NEW TABLE AS new_balances ', table='loyalty_cardbalance', when='AFTER')),
+            model_name="cardbalance",
+            trigger=pgtrigger.compiler.Trigger(
+                name="change_equals_last_row",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="\nIF EXISTS (\n    SELECT FROM new_balances\n    LEFT JOIN loyalty_transaction last ON last.card_id = new_balances.card_id AND last.seq = new_balances.last_seq\n    WHERE last.points_balance_after IS DISTINCT FROM new_balances.points_balance\n       OR last.stamps_balance_after IS DISTINCT FROM new_balances.stamp_count\n) THEN\n    RAISE EXCEPTION 'a balance is not what the last ledger row of its card says' USING ERRCODE = 'check_violation';\nEND IF;\nRETURN NULL;\n",
+                    hash="4e6421b76c45d71f10ab3c8ac61e92247f929975",
+                    level="STATEMENT",
+                    operation="UPDATE",
+                    pgid="pgtrigger_change_equals_last_row_8804f",
+                    referencing="REFERENCING NEW TABLE AS new_balances ",
+                    table="loyalty_cardbalance",
+                    when="AFTER",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='cardbalance',
-            trigger=pgtrigger.compiler.Trigger(name='beginning_equals_last_row', sql=pgtrigger.compiler.UpsertTriggerSql(constraint='CONSTRAINT', func="\nIF NOT EXISTS (\n    SELECT FROM loyalty_transaction\n    WHERE card_id = NEW.card_id AND seq = NEW.last_seq\n      AND points_balance_after = NEW.points_balance AND stamps_balance_after = NEW.stamp_count\n) THEN\n    RAISE EXCEPTION 'the balance of card % is not what its last ledger row says', NEW.card_id\n        USING ERRCODE = 'check_violation';\nEND IF;\nRETURN NULL;\n", hash='5e7d743f6a0f6113b3d3902bfccd64121f64d7c3', operation='INSERT', pgid='pgtrigger_beginning_equals_last_row_d4f42', table='loyalty_cardbalance', timing='DEFERRABLE INITIALLY DEFERRED', when='AFTER')),
+            model_name="cardbalance",
+            trigger=pgtrigger.compiler.Trigger(
+                name="beginning_equals_last_row",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    constraint="CONSTRAINT",
+                    func="\nIF NOT EXISTS (\n    SELECT FROM loyalty_transaction\n    WHERE card_id = NEW.card_id AND seq = NEW.last_seq\n      AND points_balance_after = NEW.points_balance AND stamps_balance_after = NEW.stamp_count\n) THEN\n    RAISE EXCEPTION 'the balance of card % is not what its last ledger row says', NEW.card_id\n        USING ERRCODE = 'check_violation';\nEND IF;\nRETURN NULL;\n",
+                    hash="5e7d743f6a0f6113b3d3902bfccd64121f64d7c3",
+                    operation="INSERT",
+                    pgid="pgtrigger_beginning_equals_last_row_d4f42",
+                    table="loyalty_cardbalance",
+                    timing="DEFERRABLE INITIALLY DEFERRED",
+                    when="AFTER",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='expirationrun',
-            trigger=pgtrigger.compiler.Trigger(name='never_deleted', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;", hash='c8346947d21f883b9102d87e361f38a8c48b5841', operation='DELETE', pgid='pgtrigger_never_deleted_1d639', table='loyalty_expirationrun', when='BEFORE')),
+            model_name="expirationrun",
+            trigger=pgtrigger.compiler.Trigger(
+                name="never_deleted",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;",
+                    hash="c8346947d21f883b9102d87e361f38a8c48b5841",
+                    operation="DELETE",
+                    pgid="pgtrigger_never_deleted_1d639",
+                    table="loyalty_expirationrun",
+                    when="BEFORE",
+                ),
+            ),
         ),
         pgtrigger.migrations.AddTrigger(
-            model_name='transaction',
-            trigger=pgtrigger.compiler.Trigger(name='continues_the_one_before', sql=pgtrigger.compiler.UpsertTriggerSql(func="\nIF EXISTS (\n    SELECT FROM new_rows\n    LEFT JOIN loyalty_transaction before ON before.card_id = new_rows.card_id AND before.seq = new_rows.seq - 1\n    LEFT JOIN loyalty_cardbalance balance ON balance.card_id = new_rows.card_id\n    WHERE new_rows.points_balance_after <> COALESCE(before.points_balance_after, 0) + new_rows.points_delta\n       OR new_rows.stamps_balance_after <> COALESCE(before.stamps_balance_after, 0) + new_rows.stamps_delta\n       OR (new_rows.seq > 1 AND before.id IS NULL)\n       OR balance.last_seq IS NULL OR balance.last_seq < new_rows.seq\n) THEN\n    RAISE EXCEPTION 'a ledger row does not continue the one before it' USING ERRCODE = 'check_violation';\nEND IF;\nIF EXISTS (\n    SELECT FROM new_rows\n    JOIN loyalty_card card ON card.id = new_rows.card_id\n    JOIN loyalty_program program ON program.id = card.program_id\n    LEFT JOIN loyalty_expirationrun run ON run.id = new_rows.expiration_run_id\n    WHERE program.merchant_id <> new_rows.merchant_id\n       OR (new_rows.expiration_run_id IS NOT NULL AND run.id IS NULL)\n) THEN\n    RAISE EXCEPTION 'a ledger row names another merchant than its card, or an unknown run'\n        USING ERRCODE = 'foreign_key_violation';\nEND IF;\nRETURN NULL;\n", hash='5a2b2b91f67d900adfb94b4a69a0820ca195242b', level='STATEMENT', operation='INSERT', pgid='pgtrigger_continues_the_one_before_5f4e6', referencing='REFERENCING NEW TABLE AS new_rows ', table='loyalty_transaction', when='AFTER')),
+            model_name="transaction",
+            trigger=pgtrigger.compiler.Trigger(
+                name="continues_the_one_before",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="\nIF EXISTS (\n    SELECT FROM new_rows\n    LEFT JOIN loyalty_transaction before ON before.card_id = new_rows.card_id AND before.seq = new_rows.seq - 1\n    LEFT JOIN loyalty_cardbalance balance ON balance.card_id = new_rows.card_id\n    WHERE new_rows.points_balance_after <> COALESCE(before.points_balance_after, 0) + new_rows.points_delta\n       OR new_rows.stamps_balance_after <> COALESCE(before.stamps_balance_after, 0) + new_rows.stamps_delta\n       OR (new_rows.seq > 1 AND before.id IS NULL)\n       OR balance.last_seq IS NULL OR balance.last_seq < new_rows.seq\n) THEN\n    RAISE EXCEPTION 'a ledger row does not continue the one before it' USING ERRCODE = 'check_violation';\nEND IF;\nIF EXISTS (\n    SELECT FROM new_rows\n    JOIN loyalty_card card ON card.id = new_rows.card_id\n    JOIN loyalty_program program ON program.id = card.program_id\n    LEFT JOIN loyalty_expirationrun run ON run.id = new_rows.expiration_run_id\n    WHERE program.merchant_id <> new_rows.merchant_id\n       OR (new_rows.expiration_run_id IS NOT NULL AND run.id IS NULL)\n) THEN\n    RAISE EXCEPTION 'a ledger row names another merchant than its card, or an unknown run'\n        USING ERRCODE = 'foreign_key_violation';\nEND IF;\nRETURN NULL;\n",
+                    hash="5a2b2b91f67d900adfb94b4a69a0820ca195242b",
+                    level="STATEMENT",
+                    operation="INSERT",
+                    pgid="pgtrigger_continues_the_one_before_5f4e6",
+                    referencing="REFERENCING NEW TABLE AS new_rows ",
+                    table="loyalty_transaction",
+                    when="AFTER",
+                ),
+            ),
         ),
     ]

@@ -239,15 +239,18 @@ def _hold_unnoticed(terms: expiring.Terms, confirmed_cards: int, report: Expirat
     totals = idle_cards.count_with_points(list(many))
     held = {pk for pk, cards in many.items() if cards * 100 > totals[pk] * percent}
     for pk in sorted(held):
-        report.refusals.append(_blast_refusal(terms[pk].program.merchant, many[pk], totals[pk]))
+        report.refusals.append(_blast_refusal(terms[pk], many[pk], totals[pk]))
     return held
 
 
-def _blast_refusal(merchant: Merchant, cards: int, total: int) -> Refusal:
+def _blast_refusal(term: Term, cards: int, total: int) -> Refusal:
+    merchant = term.program.merchant
+    applies_plain_rule_once = term.policy.requires_notice != term.program.require_expiration_notice
     sentence = (
         f"{merchant.slug}: {cards} of {total} cards with points would expire without a notice in time. "
         "Nothing of this merchant was expired. If that is meant, run: "
         f"manage.py expire_points --merchant {merchant.slug} --confirm {cards}"
+        f"{' --without-notice --reason TEXT' if applies_plain_rule_once else ''}"
     )
     return Refusal(merchant.slug, cards, sentence)
 

@@ -149,6 +149,19 @@ def test_a_refused_run_prints_the_command_that_confirms_it_and_ends_with_4(setti
     assert code == 0
 
 
+def test_a_refused_plain_rule_names_itself_in_the_command_that_confirms_it(settings, as_of_allowed):
+    settings.LOYALTY_EXPIRY_GUARD_CARDS = 2
+    merchant = make_merchant()
+    make_cards(merchant, 3)
+    plainly = {"merchant": merchant.slug, "without_notice": True, "reason": "moved", "as_of": NIGHT_AFTER.isoformat()}
+
+    output, code = run("expire_points", **plainly)
+
+    assert f"--merchant {merchant.slug} --confirm 3 --without-notice --reason TEXT" in output
+    assert code == 4
+    assert run("expire_points", **plainly, confirm=3)[0].splitlines()[-1] == "Expired 3 cards, 300 points, 0 warnings"
+
+
 def test_a_card_that_fails_is_named_and_the_run_ends_with_3(warned_card, as_of_allowed):
     spoil(warned_card)
 

@@ -66,6 +66,8 @@ class Command(LoyaltyCommand):
         totals = replaying.replay_purchases(
             plan=plan, today=timezone.now().date(), clock=timezone.now, progress=shown(sys.stderr)
         )
+        if sys.stderr.isatty():
+            self.stderr.write("")  # the totals begin on a line of their own
         if options["json"]:
             self.print_json(asdict(totals))
             return
@@ -75,12 +77,12 @@ class Command(LoyaltyCommand):
 
 def shown(stream: TextIO) -> Callable[[Progress], None]:
     """A callback that shows progress: one line rewritten on a terminal, a line now and then elsewhere."""
+    pause = 0.2 if stream.isatty() else SECONDS_BETWEEN_LINES
     last = monotonic()
 
     def show(progress: Progress) -> None:
         nonlocal last
-        ended = progress.purchases == progress.of_purchases
-        if monotonic() - last < (0.2 if stream.isatty() else SECONDS_BETWEEN_LINES) and not ended:
+        if monotonic() - last < pause:
             return
         last = monotonic()
         line = (
