@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pgtrigger
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -232,6 +233,7 @@ class Transaction(models.Model):
                 condition=Q(expiration_run__isnull=False),
                 name="transaction_expired_in_run",
             ),
+            BrinIndex(fields=["created_at"], name="transaction_created_at"),
         ]
         triggers = [
             pgtrigger.Trigger(
