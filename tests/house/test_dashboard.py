@@ -119,8 +119,8 @@ def test_a_renamed_entry_still_finds_its_runs(admin_client):
 
 def test_the_last_whole_run_and_whether_it_was_complete(admin_client):
     now = timezone.now()
-    complete = {"as_of": now - timedelta(days=1), "started_at": now - timedelta(days=1), "finished_at": now}
-    make_run(cards_expired=3, points_expired=4500, warnings=12, **complete)
+    yesterday = now - timedelta(days=1)
+    make_run(cards_expired=3, points_expired=4500, warnings=12, as_of=yesterday, started_at=yesterday, finished_at=now)
     assert "3 cards and 4,500 points expired, 12 warnings." in text_of(admin_client.get("/admin/"))
     assert "Last complete run" not in text_of(admin_client.get("/admin/"))
 

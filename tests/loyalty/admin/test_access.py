@@ -208,7 +208,7 @@ def test_rows_are_added_to_managed_merchants_only(model, relation, form, client_
 
     def add_to(merchant: Merchant) -> int:
         target = merchant if relation == "merchant" else merchant.program
-        return client.post(page(model, "add"), {**form, relation: target.pk}).status_code
+        return int(client.post(page(model, "add"), {**form, relation: target.pk}).status_code)
 
     assert [add_to(merchant) for merchant in (supported, foreign, managed)] == [200, 200, 302]
     assert model._default_manager.count() == 1

@@ -76,7 +76,8 @@ def test_restoring_gives_back_and_links_to_the_expiry(admin_client):
     page = admin_client.post(page_of(card, "restore-points"), answers, follow=True)
 
     row = card.transactions.latest("seq")
-    assert (row.points_delta, row.actor, row.reverses.type) == (300, "admin", "POINTS_EXPIRED")
+    assert (row.points_delta, row.actor) == (300, "admin")
+    assert row.reverses == card.transactions.get(type="POINTS_EXPIRED")
     assert "Restored 300 points. The card now holds 300 points." in page.content.decode()
     assert f"admin restored the balance by +300 points: {REASON}" in page.content.decode()
 
@@ -258,9 +259,9 @@ def test_who_looked_again_may_decide(admin_client):
     form = filled(admin_client, card, "adjust")
     give(card, 5, at=timezone.now())
     refused = admin_client.post(page_of(card, "adjust"), form).content.decode()
-    shown = re.search(r'name="seen_version" value="(\d+)"', refused)
+    [shown] = re.findall(r'name="seen_version" value="(\d+)"', refused)
 
-    admin_client.post(page_of(card, "adjust"), {**form, "seen_version": shown[1]})
+    admin_client.post(page_of(card, "adjust"), {**form, "seen_version": shown})
 
     assert balance_of(card).points_balance == 345
 

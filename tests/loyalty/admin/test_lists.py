@@ -8,7 +8,8 @@ from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests.factories import make_merchant
+from loyalty.admin.screens import MERCHANTS_IN_FILTER
+from tests.factories import make_cards, make_merchant
 from tests.loyalty.admin.rows import MAKERS
 
 pytestmark = pytest.mark.django_db
@@ -78,7 +79,19 @@ def test_any_search_is_answered(model, search, admin_client):
 @ours
 @pytest.mark.parametrize("parameters", [{"merchant": "x"}, {"merchant": "9" * 40}, {"merchant": "\0"}, {"q": "a\0b"}])
 def test_a_filter_that_means_nothing_is_no_error(model, parameters, admin_client):
+    for _ in range(2):
+        make_merchant()
+
     assert admin_client.get(page(model, "changelist"), parameters, follow=True).status_code == 200
+
+
+def test_a_filter_by_one_of_many_merchants_works_though_not_all_are_listed(admin_client):
+    for _ in range(MERCHANTS_IN_FILTER + 2):
+        last = make_merchant()
+
+    shown = admin_client.get("/admin/loyalty/program/", {"merchant": last.pk}).context["cl"]
+
+    assert list(shown.result_list) == [last.program]
 
 
 @ours
@@ -105,3 +118,42 @@ def test_every_model_of_the_app_has_a_screen():
     models = {model for model in apps.get_app_config("loyalty").get_models() if not model._meta.auto_created}
 
     assert models <= set(admin.site._registry)
+
+
+@pytest.mark.parametrize("text", ["c5@example.com", "+352621123456", "X7", "123456789012"])
+@pytest.mark.parametrize("path", ["card", "customer", "transaction"])
+def test_a_search_reads_no_whole_table(path, text, admin_client):
+    make_cards(make_merchant(), 3000)
+    with connection.cursor() as cursor:
+        for table in ("customer", "card", "cardbalance", "transaction"):
+            cursor.execute(f"ANALYZE loyalty_{table}")
+
+    for sql in statements(admin_client, f"/admin/loyalty/{path}/?q={text.replace('+', '%2B')}"):
+        if sql.startswith(("SELECT", "(SELECT")):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {sql}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert not re.search(r"Seq Scan on loyalty_(customer|card|cardbalance|transaction)\b", plan), plan
+
+
+def test_a_list_of_cards_reads_a_page_and_no_more(admin_client):
+    make_cards(make_merchant(), 3000)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE loyalty_card")
+
+    [page_of_cards] = [
+        sql
+        for sql in statements(admin_client, "/admin/loyalty/card/")
+        if sql.startswith('SELECT "loyalty_card"."id"') and "ORDER BY" in sql
+    ]
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {page_of_cards}")
+        [[[explained]]] = cursor.fetchall()
+    assert "LIMIT 50" in page_of_cards
+    assert rows_read(explained["Plan"], "loyalty_card") <= 50
+
+
+def rows_read(plan, table: str) -> int:
+    own = plan["Actual Rows"] * plan["Actual Loops"] if plan.get("Relation Name") == table else 0
+    return int(own) + sum(rows_read(part, table) for part in plan.get("Plans", ()))

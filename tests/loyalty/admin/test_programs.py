@@ -140,6 +140,16 @@ def test_days_that_contradict_each_other_are_told_beside_the_field(admin_client)
     assert table_hashes() == before
 
 
+@pytest.mark.parametrize("days_typed", ["soon", "-1", "3651", "9" * 30])
+def test_what_is_no_number_of_days_is_an_error_in_the_form(days_typed, admin_client):
+    program = make_idle_program()
+
+    page = admin_client.post(page_of(program), filled(admin_client, program, points_expiration_days=days_typed))
+
+    assert "points_expiration_days" in page.context["adminform"].form.errors
+    assert not PolicyChange.objects.exists()
+
+
 def test_a_new_program_is_held_to_the_same_days(admin_client):
     merchant = Merchant.objects.create(name="New", slug="new", currency="EUR")
     form = {
@@ -216,7 +226,7 @@ def test_a_change_that_somebody_else_makes_at_the_same_moment_is_made_once(admin
 
     def post() -> int:
         try:
-            return admin_client.post(page_of(program), form).status_code
+            return int(admin_client.post(page_of(program), form).status_code)
         finally:
             connection.close()
 
