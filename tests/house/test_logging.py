@@ -29,7 +29,8 @@ django.setup()
 from django.conf import settings
 from django.test import Client
 settings.WHITENOISE_AUTOREFRESH = True
-Client().get("/healthz", headers={"host": "localhost", "x-request-id": "till-4711"})
+headers = {"host": "localhost", "x-request-id": "till-4711", "user-agent": "a-till-of-ana"}
+Client().get("/healthz?q=ana@example.com", headers=headers)
 """
 
 
@@ -71,11 +72,19 @@ def test_development_logs_for_people():
 
 
 def test_all_lines_of_a_request_carry_one_id_that_the_caller_cannot_choose():
-    said_events = events(said(ASK))
+    said_events = events(said(ASK, LOG_LEVEL="DEBUG"))
 
     started, finished = said_events["request_started"], said_events["request_finished"]
     assert started["request_id"] == finished["request_id"]
     assert str(uuid.UUID(started["request_id"])) == started["request_id"]
+
+
+def test_the_line_of_a_request_names_nobody():
+    [line] = said(ASK)
+
+    assert json.loads(line)["request"] == "GET /healthz"
+    assert "ana" not in line
+    assert "127.0.0.1" not in line
 
 
 @pytest.mark.django_db(transaction=True)
