@@ -100,13 +100,10 @@ WHERE NOT terms.notice AND balance.points_balance > 0 AND balance.last_expiratio
   AND (balance.expiration_warned_for IS NULL OR balance.expiration_warned_for < terms.today)
 """
 
-TO_WARN = f"{NOT_WARNED} UNION ALL {WARNED_BEFORE_A_PAUSE}"
-TO_EXPIRE = f"{PROMISE_OVER} UNION ALL {PLAINLY_OVER}"
-
 # Cards that would go without a notice that is old enough.
-UNNOTICED = f"""
+UNNOTICED = """
 SELECT due.program_id, count(*)
-FROM ({TO_EXPIRE}) due
+FROM ({due}) due
 JOIN terms ON terms.program_id = due.program_id
 JOIN loyalty_cardbalance balance ON balance.card_id = due.card_id
 JOIN loyalty_card card ON card.id = due.card_id
@@ -116,7 +113,7 @@ WHERE card.status = 'active' AND NOT card.expiration_exempt
     OR balance.last_expiration_warning_at < terms.notices_from
     OR balance.last_expiration_warning_at >= terms.timely_until)
 GROUP BY due.program_id
-"""  # noqa: S608  constants of this module
+"""
 
 LOAD = """
 SELECT balance.card_id, balance.program_id, balance.points_balance, balance.last_activity_at,
@@ -151,12 +148,22 @@ SELECT card_id FROM promised
 
 def to_warn(terms: Sequence[Term]) -> "array[int]":
     """Ids of cards that are probably to be warned, ascending: 8 bytes each, however many."""
-    return _find(TO_WARN, terms)
+    needed = [NOT_WARNED]
+    if any(term.policy.notices_count_from for term in terms):
+        needed.append(WARNED_BEFORE_A_PAUSE)
+    return _find(" UNION ALL ".join(needed), terms)
 
 
 def to_expire(terms: Sequence[Term]) -> "array[int]":
     """Ids of cards that are probably to expire, ascending: 8 bytes each, however many."""
-    return _find(TO_EXPIRE, terms)
+    return _find(_over(terms), terms)
+
+
+def _over(terms: Sequence[Term]) -> str:
+    """The query for cards whose time is over. What no program needs is left out: it would search to find nothing."""
+    if all(term.policy.requires_notice for term in terms):
+        return PROMISE_OVER
+    return f"{PROMISE_OVER} UNION ALL {PLAINLY_OVER}"
 
 
 def _find(query: str, terms: Sequence[Term]) -> "array[int]":
@@ -180,7 +187,7 @@ def count_unnoticed(terms: Sequence[Term]) -> dict[int, int]:
     if not terms:
         return {}
     with connection.cursor() as cursor:
-        cursor.execute(TERMS + UNNOTICED, _limits(terms))
+        cursor.execute(TERMS + UNNOTICED.format(due=_over(terms)), _limits(terms))
         return dict(cursor.fetchall())
 
 

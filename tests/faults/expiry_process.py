@@ -89,7 +89,9 @@ def held_back(runs: int) -> Iterator[None]:
 
 def blocked_sessions() -> int:
     # Not pg_stat_activity: inside a transaction it shows what it showed first.
-    return _count("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = 'loyalty_cardbalance'::regclass")
+    return _count(
+        "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted AND relation = 'loyalty_cardbalance'::regclass"
+    )
 
 
 def wait_until_nobody_else_is_connected() -> None:

