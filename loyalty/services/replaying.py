@@ -14,6 +14,7 @@ from loyalty.models import CardBalance, ExpirationRun, Merchant, Store, Transact
 from loyalty.services import earning, enrolment, expiration, merchants, policies, purchase_log
 from loyalty.services.enrolment import Person
 from loyalty.services.purchase_log import Purchase, PurchaseLog
+from notifications.models import Message
 
 NIGHT, NOON = time(2, tzinfo=UTC), time(12, tzinfo=UTC)
 CURRENCY = "USD"
@@ -92,7 +93,7 @@ def replay_purchases(
 
 
 def totals(merchant: Merchant) -> ReplayTotals:
-    """Sum up a merchant from its ledger, its balances and its runs."""
+    """Sum up a merchant from its ledger, its balances and its messages: each warning is one."""
     rows = Transaction.objects.filter(merchant=merchant).aggregate(
         purchases=Count("pk", filter=Q(type=TransactionType.POINTS_EARNED)),
         earned=Sum("points_delta", filter=Q(type=TransactionType.POINTS_EARNED), default=0),
@@ -104,14 +105,14 @@ def totals(merchant: Merchant) -> ReplayTotals:
         points=Sum("points_balance", default=0),
         with_points=Count("pk", filter=Q(points_balance__gt=0)),
     )
-    warnings = ExpirationRun.objects.filter(merchant=merchant).aggregate(warnings=Sum("warnings", default=0))
+    warnings = Message.objects.filter(kind=Message.Kind.POINTS_EXPIRING, scope=str(merchant.pk))
     return ReplayTotals(
         purchases=rows["purchases"],
         cards=balances["cards"],
         points_earned=rows["earned"],
         expired_cards=rows["expiries"],
         expired_points=-rows["expired"],
-        warnings=warnings["warnings"],
+        warnings=warnings.count(),
         points_outstanding=balances["points"],
         cards_with_balance=balances["with_points"],
     )
