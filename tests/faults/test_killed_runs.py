@@ -1,5 +1,9 @@
 """A run that dies leaves whole chunks, and the next one finishes without a human."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
 import pytest
 from django.db import connection, transaction
 
@@ -101,6 +105,40 @@ def test_a_run_that_loses_its_connection_goes_on_with_another_and_is_not_taken_f
     assert (code, cut.status, cut.failed_card_ids) == (0, "succeeded", [])
     assert cut.cards_expired == CARDS
     assert_each_card_expired_once()
+
+
+def test_a_run_whose_database_goes_away_ends_and_the_next_one_finishes():
+    with ExpiryProcess(GONE, batch_size=CHUNK) as run:
+        run.wait_for_progress()
+        with database_away():
+            code, _, errors = run.end()
+
+    away = ExpirationRun.objects.get(as_of=GONE)
+    assert (code, away.status) == (1, "running")
+    assert "cannot be reached" in errors
+    assert rows_and_messages() == (away.cards_expired, away.cards_expired)
+
+    expire(GONE)
+
+    away.refresh_from_db()
+    assert away.status == "failed"
+    assert_each_card_expired_once()
+
+
+@contextmanager
+def database_away() -> Iterator[None]:
+    allow_connections(False)
+    try:
+        cut_other_connections()
+        yield
+    finally:
+        allow_connections(True)
+
+
+def allow_connections(allowed: bool) -> None:
+    parameters = {**connection.get_connection_params(), "dbname": "postgres"}
+    with psycopg.connect(**parameters, autocommit=True) as session:
+        session.execute(f"ALTER DATABASE {connection.settings_dict['NAME']} ALLOW_CONNECTIONS {allowed}")
 
 
 def cut_other_connections() -> None:

@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import IntegrityError
 
 from loyalty.errors import (
     BelowMinimumPurchase,
@@ -152,6 +153,17 @@ def test_the_same_receipt_does_not_earn_on_another_card():
 
     with pytest.raises(DuplicateReceipt):
         earn(store, other, receipt_number="R1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_broken_rule_that_is_no_repeated_receipt_is_not_hidden():
+    store, card = make_till()
+    gone = Store(pk=987_654_321, merchant=store.merchant)
+
+    with pytest.raises(IntegrityError, match="store"):
+        earn(gone, card, receipt_number="R1")
+
+    assert balance_of(card).points_balance == 0
 
 
 def test_another_store_may_use_the_same_receipt_number():
