@@ -32,13 +32,19 @@ def free_port(wanted: int) -> int:
     raise CommandError("This machine has no free port on 127.0.0.1.")
 
 
+def _wanted_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise CommandError(f"PORT is {text!r}; it is a number from 1 to 65535.")
+    return int(text)
+
+
 class Site:
     """The running installation: where its pages and its mails are."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.web_port = free_port(int(os.environ.get("PORT", "8000")))
+        self.web_port = free_port(_wanted_port(os.environ.get("PORT", "8000")))
         self.mail_folder = LOCAL / "mail"
         self._smtp_port = free_port(0)
         self.environment = {

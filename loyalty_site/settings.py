@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 from loyalty_site.logging import logging_config
 
@@ -69,6 +70,8 @@ TEMPLATES = [
 
 # --- PostgreSQL
 DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql://localhost:5432/loyalty")}
+if "ENGINE" not in DATABASES["default"]:
+    raise ImproperlyConfigured("DATABASE_URL is no URL such as postgresql://user:password@host:5432/name")
 # 0 costs a till four times the CPU; workers and commands keep their one connection anyway.
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True

@@ -236,7 +236,7 @@ class CardAdmin(WithActions, ViewOnly):
 
     @admin.display(description="keeps until")
     def last_day(self, card: Card) -> str:
-        last_day = keeps_until(card)
+        last_day = keeps_until(card, at=timezone.now())
         return day_of(last_day) if last_day else "-"
 
     @admin.display(description="warned")

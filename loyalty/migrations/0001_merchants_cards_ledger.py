@@ -84,6 +84,48 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="Membership",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("role", models.CharField(choices=[("manager", "Manager"), ("support", "Support")], max_length=12)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "merchant",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to="loyalty.merchant"
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
+            name="IdempotencyKey",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.CharField(max_length=128)),
+                ("fingerprint", models.CharField(help_text="SHA-256 of method, path and body.", max_length=64)),
+                ("status", models.PositiveSmallIntegerField(help_text="The HTTP status that was answered.")),
+                ("answer", models.JSONField(help_text="The ids of the rows from which the answer is rendered again.")),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
+                ),
+                (
+                    "merchant",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="loyalty.merchant",
+                    ),
+                ),
+            ],
+        ),
+        migrations.CreateModel(
             name="ExpirationRun",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -877,57 +919,27 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.CreateModel(
-            name="Membership",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("role", models.CharField(choices=[("manager", "Manager"), ("support", "Support")], max_length=12)),
-                (
-                    "user",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to=settings.AUTH_USER_MODEL
-                    ),
+        pgtrigger.migrations.AddTrigger(
+            model_name="exemptionchange",
+            trigger=pgtrigger.compiler.Trigger(
+                name="append_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="9c57629f7c358e9d7d1c730ca514ffa3a4956af7",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_append_only_8706a",
+                    table="loyalty_exemptionchange",
+                    when="BEFORE",
                 ),
-                (
-                    "merchant",
-                    models.ForeignKey(
-                        on_delete=django.db.models.deletion.CASCADE, related_name="memberships", to="loyalty.merchant"
-                    ),
-                ),
-            ],
-            options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("user", "merchant"), name="membership_once_per_merchant")
-                ],
-            },
+            ),
         ),
-        migrations.CreateModel(
-            name="IdempotencyKey",
-            fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("key", models.CharField(max_length=128)),
-                ("fingerprint", models.CharField(help_text="SHA-256 of method, path and body.", max_length=64)),
-                ("status", models.PositiveSmallIntegerField(help_text="The HTTP status that was answered.")),
-                ("answer", models.JSONField(help_text="The ids of the rows from which the answer is rendered again.")),
-                (
-                    "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False),
-                ),
-                (
-                    "merchant",
-                    models.ForeignKey(
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="+",
-                        to="loyalty.merchant",
-                    ),
-                ),
-            ],
-            options={
-                "constraints": [
-                    models.UniqueConstraint(fields=("merchant", "key"), name="idempotency_key_once_per_merchant")
-                ],
-            },
+        migrations.AddConstraint(
+            model_name="membership",
+            constraint=models.UniqueConstraint(fields=("user", "merchant"), name="membership_once_per_merchant"),
+        ),
+        migrations.AddConstraint(
+            model_name="idempotencykey",
+            constraint=models.UniqueConstraint(fields=("merchant", "key"), name="idempotency_key_once_per_merchant"),
         ),
         migrations.AddIndex(
             model_name="expirationrun",
@@ -1016,6 +1028,20 @@ class Migration(migrations.Migration):
             model_name="program",
             constraint=models.CheckConstraint(
                 condition=models.Q(("kind__in", ["points", "stamps", "hybrid"])), name="program_kind_known"
+            ),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name="policychange",
+            trigger=pgtrigger.compiler.Trigger(
+                name="append_only",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot update or delete rows from % table', TG_TABLE_NAME;",
+                    hash="9b7ee876d57871884af656b3c6c2263178a2022f",
+                    operation="UPDATE OR DELETE",
+                    pgid="pgtrigger_append_only_d6e4d",
+                    table="loyalty_policychange",
+                    when="BEFORE",
+                ),
             ),
         ),
         migrations.AddConstraint(
@@ -1373,6 +1399,20 @@ class Migration(migrations.Migration):
                     ("last_expiration_warning_at", None), ("expiration_warned_for__isnull", False), _connector="OR"
                 ),
                 name="card_warning_names_a_day",
+            ),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name="cardbalance",
+            trigger=pgtrigger.compiler.Trigger(
+                name="never_deleted",
+                sql=pgtrigger.compiler.UpsertTriggerSql(
+                    func="RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;",
+                    hash="ddd021c092e434d9c51f4db72d9bab85da863818",
+                    operation="DELETE",
+                    pgid="pgtrigger_never_deleted_6c187",
+                    table="loyalty_cardbalance",
+                    when="BEFORE",
+                ),
             ),
         ),
         pgtrigger.migrations.AddTrigger(

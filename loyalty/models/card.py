@@ -169,6 +169,7 @@ class CardBalance(models.Model):
             ),
         ]
         triggers = [
+            pgtrigger.Protect(name="never_deleted", operation=pgtrigger.Delete),
             pgtrigger.Trigger(
                 name="change_equals_last_row",
                 level=pgtrigger.Statement,
@@ -213,6 +214,7 @@ class ExemptionChange(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=~Q(reason=""), name="exemption_change_has_a_reason")]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return f"{self.card_id} {'exempt' if self.exempt else 'not exempt'} since {self.changed_at:%Y-%m-%d}"

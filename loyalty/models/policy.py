@@ -44,6 +44,13 @@ class ExpirationPolicy:
         expires_on = self.expires_on(cycle.last_activity_at)
         return max(expires_on, cycle.warned_for or expires_on)
 
+    def keeps_at_least_until(self, cycle: Cycle, today: date) -> date:
+        """As `keeps_until`, and for a card that has yet to be warned not before a notice sent today would end."""
+        keeps_until = self.keeps_until(cycle)
+        if not self.requires_notice or self.is_warned(cycle):
+            return keeps_until
+        return max(keeps_until, today + timedelta(days=self.warning_days))
+
     def must_warn(self, cycle: Cycle, today: date) -> bool:
         expires_on = self.expires_on(cycle.last_activity_at)
         if today < expires_on - timedelta(days=self.warning_days):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 
+import pgtrigger
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 
@@ -230,6 +231,9 @@ class PolicyChange(models.Model):
     actor = models.CharField(max_length=150)
     reason = models.CharField(max_length=500, blank=True)
     changed_at = models.DateTimeField()
+
+    class Meta:
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
 
     def __str__(self) -> str:
         return f"{self.program} on {self.changed_at:%Y-%m-%d %H:%M}"

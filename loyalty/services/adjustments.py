@@ -11,17 +11,34 @@ from loyalty.services import ledger
 from loyalty.services.ledger import Move
 
 log = structlog.get_logger()
+LONGEST_REASON = 500
 
 
 def require_reason(reason: str) -> str:
     """The reason without surrounding space.
 
     Raises:
-        ReasonRequired: there is none.
+        ReasonRequired: there is none. InvalidInput: it is too long, or no text.
     """
-    if not reason.strip():
+    reason = reason.strip()
+    if not reason:
         raise ReasonRequired("Please give a reason; it is kept with the change.")
-    return reason.strip()
+    if len(reason) > LONGEST_REASON:
+        raise InvalidInput(
+            f"A reason has at most {LONGEST_REASON} characters; this one has {len(reason):,}.", field="reason"
+        )
+    if "\x00" in reason or not _is_text(reason):
+        raise InvalidInput("The reason holds characters that are no text.", field="reason")
+    return reason
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written down: a command line may hold bytes that are no characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_in_use(card: Card) -> None:

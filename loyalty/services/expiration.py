@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from loyalty.models import ExpirationRun, Merchant, Program
 from loyalty.services import expiring, idle_cards
+from loyalty.services.adjustments import require_reason
 from loyalty.services.expiring import Tally
 from loyalty.services.idle_cards import Term
 
@@ -106,7 +107,11 @@ def expire_points(
     Several runs may work at the same time; they share the cards. Each chunk of `batch_size` cards is committed
     by itself with its ledger rows, messages and counts, so a run that is killed leaves whole chunks and the next
     one goes on. A card that fails is named in `failed_card_ids`; the others finish.
+
+    Raises:
+        InvalidInput: the reason is too long, or no text.
     """
+    reason = require_reason(reason) if reason else ""
     _close_dead_runs()
     run = ExpirationRun(
         trigger=trigger,

@@ -50,7 +50,7 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
     card = cards.filter(pk=card_id).first()
     if card is None:
         raise CardNotFound("This card is not known here.", card_id=card_id)
-    last_day = keeps_until(card)
+    last_day = keeps_until(card, at=at)
     rows = Transaction.objects.filter(card=card).select_related("store", "reward").order_by("-seq")[:movements]
     return CardStory(
         card_id=card.pk,
@@ -63,12 +63,13 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
     )
 
 
-def keeps_until(card: Card) -> date | None:
-    """The last day on which the card's points can be used; None when there are none or they do not expire."""
+def keeps_until(card: Card, *, at: datetime) -> date | None:
+    """The last day on which the card's points can surely be used; None when there are none or they do not expire."""
     may_expire = card.program.expires and card.status == Card.Status.ACTIVE and not card.expiration_exempt
     if not may_expire or card.balance.points_balance == 0:
         return None
-    return card.program.policy.keeps_until(card.balance.cycle)
+    policy = card.program.policy
+    return policy.keeps_at_least_until(card.balance.cycle, policy.local_date(at))
 
 
 def _holds(card: Card) -> str:
@@ -88,22 +89,24 @@ def _why(card: Card, last_day: date | None, *, at: datetime) -> list[str]:
         return [_("Points of this program do not expire.")]
     if last_day is None:
         return [_("There is nothing that could expire.")]
-    last = policy.local_date(card.balance.last_activity_at)
+    last, today = policy.local_date(card.balance.last_activity_at), policy.local_date(at)
+    waits_for_warning = last_day > policy.keeps_until(card.balance.cycle)
+    usable = (
+        _("The points can be used at least to the end of %(day)s (%(zone)s time).")
+        if waits_for_warning
+        else _("The points can be used to the end of %(day)s (%(zone)s time).")
+    )
     sentences = [
-        _("The points can be used to the end of %(day)s (%(zone)s time).")
-        % {"day": date_format(last_day), "zone": program.merchant.timezone},
+        usable % {"day": date_format(last_day), "zone": program.merchant.timezone},
         _("The last activity was on %(day)s and points expire after %(days)s days without one.")
         % {"day": date_format(last), "days": policy.expires_after_days},
     ]
-    if last_day > policy.expires_on(card.balance.last_activity_at):
+    if not waits_for_warning and last_day > policy.expires_on(card.balance.last_activity_at):
         sentences.append(_("That is later than the rule says, because this day was promised in a warning."))
-    today = policy.local_date(at)
     if program.is_paused(today) and program.expiration_paused_until:
         sentences.append(_("Expiry is paused until %(day)s.") % {"day": date_format(program.expiration_paused_until)})
-    elif today > last_day and not policy.is_warned(card.balance.cycle) and policy.requires_notice:
-        sentences.append(
-            _("They are past the limit, but will be kept until a warning has been sent and its time is up.")
-        )
+    elif waits_for_warning:
+        sentences.append(_("They are kept until a warning has been sent and its time is up."))
     return sentences
 
 

@@ -15,12 +15,12 @@ def find_merchant(name: str) -> Merchant:
     Raises:
         MerchantNotFound: there is none.
     """
-    found = Merchant.objects.filter(slug=name).first()
+    found = Merchant.objects.filter(slug=name).first() if name.isascii() else None
     if not found and _is_id(name):
         found = Merchant.objects.filter(pk=int(name)).first()
     if found:
         return found
-    raise MerchantNotFound(f"There is no merchant {name!r}.")
+    raise MerchantNotFound(f"There is no merchant {name!a}.")
 
 
 def find_card(name: str) -> Card:

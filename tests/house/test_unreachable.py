@@ -32,6 +32,15 @@ def test_a_missing_database_is_one_sentence(command):
     assert "make shell" in last_line
 
 
+@pytest.mark.parametrize("url", ["not a url", "postgresql://localhost:abc/x"])
+def test_an_address_that_cannot_be_read_is_one_sentence(url):
+    done = manage("migrate", DATABASE_URL=url)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("The settings cannot be read: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_sentence_keeps_the_password_to_itself():
     assert "secret-word" not in manage("migrate", DATABASE_URL=NOWHERE).stderr
 

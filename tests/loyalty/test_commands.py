@@ -102,6 +102,8 @@ def test_a_real_run_for_another_moment_needs_the_switch(warned_card):
         ({"as_of": "yesterday", "dry_run": True}, "is not a moment such as"),
         ({"as_of": "0001-01-01T00:00:00+14:00", "dry_run": True}, "is not a moment such as"),
         ({"as_of": "9999-12-31", "dry_run": True}, "out of range"),
+        ({"merchant": "caf\udcff"}, "There is no merchant"),
+        ({"reason": "x" * 501}, "at most 500 characters"),
         ({"confirm": 5}, "--confirm goes with --merchant"),
         ({"without_notice": True, "reason": "x"}, "--without-notice goes with --merchant and --reason"),
         ({"without_notice": True, "merchant": "x", "reason": " "}, "--without-notice goes with"),
@@ -272,7 +274,14 @@ def test_restoring_by_id_answers_as_json():
 
 @pytest.mark.parametrize(
     ("points", "reason", "sentence"),
-    [(0, "x", "at least 1 point"), (-5, "x", "at least 1 point"), (10**30, "x", "at most"), (5, "  ", "give a reason")],
+    [
+        (0, "x", "at least 1 point"),
+        (-5, "x", "at least 1 point"),
+        (10**30, "x", "at most"),
+        (5, "  ", "give a reason"),
+        (5, "x" * 501, "A reason has at most 500 characters; this one has 501."),
+        (5, "\udcff", "characters that are no text"),
+    ],
 )
 def test_restoring_nonsense_is_refused_in_words(points, reason, sentence):
     card = make_card(points=10)

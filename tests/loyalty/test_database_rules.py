@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from loyalty.models import Card, CardBalance, Customer, ExpirationRun, Transaction
@@ -233,3 +233,12 @@ def test_what_is_not_a_balance_may_change_without_a_row(card):
     )
 
     assert balance_of(card).last_activity_at == NOON - days(1)
+
+
+def test_a_balance_is_never_deleted():
+    card = make_card(points=10)
+
+    with pytest.raises(DatabaseError, match="Cannot delete rows"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM loyalty_cardbalance WHERE card_id = %s", [card.pk])
+
+    assert balance_of(card).points_balance == 10

@@ -92,8 +92,12 @@ def test_a_pause_is_told(card):
 
 
 def test_points_past_the_limit_that_nobody_was_warned_about_are_kept(card):
-    assert "will be kept until a warning has been sent" in explain(card, at=NOON + days(181)).sentences[-1]
-    assert "kept until a warning" not in " ".join(explain(card, at=NOON + days(180)).sentences)
+    story = explain(card, at=NOON + days(300))
+
+    assert story.keeps_until == (NOON + days(314)).date()
+    assert story.sentences[1].startswith("The points can be used at least to the end of Jan. 10, 2027")
+    assert story.sentences[-1] == "They are kept until a warning has been sent and its time is up."
+    assert "kept until a warning" not in " ".join(explain(card, at=NOON + days(166)).sentences)
 
 
 # --- warnings and their mail

@@ -17,6 +17,7 @@ from loyalty.services import replaying
 from loyalty.services.replaying import Progress, ReplayPlan
 
 SECONDS_BETWEEN_LINES = 5
+LABELS = {"expired_cards": "expiries"}  # a card whose points expired twice counts twice
 
 
 def decimal(text: str) -> Decimal:
@@ -72,7 +73,7 @@ class Command(LoyaltyCommand):
             self.print_json(asdict(totals))
             return
         for name, value in asdict(totals).items():
-            self.stdout.write(f"{name.replace('_', ' '):<20}{value:>12,}")
+            self.stdout.write(f"{LABELS.get(name, name.replace('_', ' ')):<20}{value:>12,}")
 
 
 def shown(stream: TextIO) -> Callable[[Progress], None]:

@@ -1,6 +1,7 @@
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from django.db import connection
 from django.db.models import Sum
 from django.utils import timezone
 
-from loyalty.management.commands.replay_purchases import shown
+from loyalty.management.commands.replay_purchases import LABELS, shown
 from loyalty.models import Card, CardBalance, ExpirationRun, Merchant, Transaction, TransactionType
 from loyalty.services import explaining, replaying
 from loyalty.services.replaying import Progress
@@ -38,7 +39,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         began = time.monotonic()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # else nobody would end what it starts
         logging.disable(logging.INFO)  # an event per purchase would bury the story
+        with current_app.connection_for_write() as broker:
+            broker.ensure_connection(max_retries=1, timeout=5)  # before the minutes of the replay
         self._fresh_database()
         shutil.rmtree(LOCAL / "mail", ignore_errors=True)
         with running_site() as site:
@@ -83,7 +87,8 @@ class Command(BaseCommand):
         totals = demo_data.seed(today=timezone.now().date(), clock=timezone.now, progress=self._progress())
         self.stdout.write(
             f"{totals.purchases:,} purchases of {totals.cards:,} customers earned {totals.points_earned:,} points; "
-            f"{totals.warnings:,} warnings; {totals.expired_points:,} points expired on {totals.expired_cards:,} cards"
+            f"{totals.warnings:,} warnings; {totals.expired_points:,} points expired "
+            f"in {totals.expired_cards:,} expiries"
         )
 
     def _progress(self) -> Callable[[Progress], None]:
@@ -164,7 +169,7 @@ class Command(BaseCommand):
     def _totals(self, began: float) -> None:
         self.say("totals")
         for name, value in asdict(replaying.totals(Merchant.objects.get(slug=demo_data.SLUG))).items():
-            self.stdout.write(f"{name.replace('_', ' '):<20}{value:>10,}")
+            self.stdout.write(f"{LABELS.get(name, name.replace('_', ' ')):<20}{value:>10,}")
         self.stdout.write(f"\nThe demo took {time.monotonic() - began:.0f} seconds. Where to look next:")
         self.stdout.write("  make run      the admin on this data, with worker and beat")
         self.stdout.write("  make shell    manage.py commands on this data: manage.py expire_points --dry-run")
