@@ -107,10 +107,10 @@ class Shop:
         ]
         terms = PolicyTerms(**{**vars(PolicyTerms.of(self.program)), **dice.choice(choices)})
         policies.change_policy(program_id=self.program.pk, terms=terms, actor="dice", at=at, confirmed_cards=10**6)
-        if (paused_until := terms.expiration_paused_until) and paused_until >= today:
-            self.pauses.append((today, paused_until))
-        elif self.pauses and self.pauses[-1][1] >= today:
+        if self.pauses and self.pauses[-1][1] >= today:
             self.pauses[-1] = (self.pauses[-1][0], today - DAY)
+        if terms.expiration_paused_until and terms.expiration_paused_until >= today:
+            self.pauses.append((today, terms.expiration_paused_until))
         self.terms.append((at, terms))
 
 

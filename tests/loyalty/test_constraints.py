@@ -146,7 +146,7 @@ VIOLATIONS: dict[str, list[Callable[[SimpleNamespace], None]]] = {
     "card_points_not_negative": [change(CardBalance, points_balance=-1)],
     "card_stamps_not_negative": [change(CardBalance, stamp_count=-1)],
     "card_warning_names_a_day": [change(CardBalance, last_expiration_warning_at=NOON)],
-    "exemption_change_has_a_reason": [change(ExemptionChange, reason="")],
+    "exemption_change_has_a_reason": [copy(ExemptionChange, reason="")],
     "expiration_run_ends_when_not_running": [
         change(ExpirationRun, status="succeeded"),
         change(ExpirationRun, finished_at=NOON),

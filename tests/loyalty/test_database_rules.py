@@ -7,6 +7,8 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from loyalty.models import Card, CardBalance, Customer, ExpirationRun, Transaction
+from loyalty.services import adjustments, policies
+from loyalty.services.policies import PolicyTerms
 from tests.factories import NOON, balance_of, days, make_card, make_cards, make_merchant
 
 pytestmark = pytest.mark.django_db
@@ -189,8 +191,28 @@ def test_an_expiry_of_an_unknown_run_is_refused(card):
 def test_a_run_is_never_deleted():
     run = ExpirationRun.objects.create(trigger="command", as_of=NOON, started_at=NOON)
 
-    with pytest.raises(Exception, match="Cannot delete rows"), transaction.atomic():
+    with pytest.raises(DatabaseError, match="Cannot delete rows"), transaction.atomic():
         run.delete()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE loyalty_exemptionchange SET reason = 'other'",
+        "DELETE FROM loyalty_exemptionchange",
+        "UPDATE loyalty_policychange SET actor = 'other'",
+        "DELETE FROM loyalty_policychange",
+        "DELETE FROM loyalty_cardbalance",
+    ],
+)
+def test_who_changed_what_is_never_rewritten_and_no_balance_vanishes(card, statement):
+    merchant = card.program.merchant
+    adjustments.exempt_from_expiry(merchant=merchant, card_id=card.pk, reason="VIP", actor="kim", at=NOON)
+    terms = PolicyTerms(**{**vars(PolicyTerms.of(card.program)), "points_expiration_days": 365})
+    policies.change_policy(program_id=card.program_id, terms=terms, actor="kim", at=NOON)
+
+    with pytest.raises(DatabaseError, match=r"Cannot (update or )?delete rows"):
+        execute(statement)
 
 
 @pytest.mark.django_db(transaction=True)
