@@ -117,7 +117,7 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="loyalty@localhost")
 
 # --- expiry
 # A run that would take points from more cards of a merchant than both limits, without a timely notice, is
-# refused until a person confirms the number. 0 switches a limit off.
+# refused until a person confirms the number. 0 in either switches the guard off.
 LOYALTY_EXPIRY_GUARD_PERCENT = env.int("LOYALTY_EXPIRY_GUARD_PERCENT", default=25)
 LOYALTY_EXPIRY_GUARD_CARDS = env.int("LOYALTY_EXPIRY_GUARD_CARDS", default=1000)
 LOYALTY_CLOCK_TOLERANCE_SECONDS = env.int("LOYALTY_CLOCK_TOLERANCE_SECONDS", default=300)

@@ -11,7 +11,7 @@ from loyalty.services import restoring
 class Command(ReasonedCommand):
     help = (
         "Give back everything an expiration run took, once per card; repeating it does nothing. Changes data. "
-        "Exit codes: 0 done, 2 usage, 3 some cards are closed, merged or erased and were skipped."
+        "Exit codes: 0 done, 2 usage, 3 some cards failed, or are closed, merged or erased and were skipped."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,9 +29,10 @@ class Command(ReasonedCommand):
             for label, card_ids in (
                 ("Already restored", report.already_restored_card_ids),
                 ("Skipped, no longer in use", report.skipped_card_ids),
+                ("Failed, see the log", report.failed_card_ids),
             ):
                 if card_ids:
                     self.stdout.write(f"{label}: {len(card_ids)} cards ({', '.join(map(str, card_ids[:20]))})")
             self.stdout.write(f"Restored {report.restored_points} points on {report.restored_cards} cards")
-        if report.skipped_card_ids:
+        if report.skipped_card_ids or report.failed_card_ids:
             raise SystemExit(PARTIAL)
