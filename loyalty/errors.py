@@ -40,6 +40,14 @@ class CardOfAnotherStore(LoyaltyError):
     """The program keeps cards to the store that enrolled them."""
 
 
+class IdempotencyKeyReused(LoyaltyError):
+    """The key names another request, which was answered."""
+
+
+class IdempotencyKeyExpired(LoyaltyError):
+    """The request was carried out so long ago that its answer is not kept; `transaction_id` names what it did."""
+
+
 class CardChanged(LoyaltyError):
     """The card has moved since it was looked at, so what was decided about it may be wrong or done already."""
 
@@ -62,6 +70,10 @@ class InvalidInput(LoyaltyError):
 
 class InvalidAmount(InvalidInput):
     """An amount is not a decimal that the currency can hold."""
+
+
+class NotInThisProgram(LoyaltyError):
+    """The program collects stamps and not points, or points and not stamps."""
 
 
 class BelowMinimumPurchase(LoyaltyError):

@@ -95,12 +95,12 @@ class ReceiptClaimAdmin(ViewOnly):
 @admin.register(IdempotencyKey)
 class IdempotencyKeyAdmin(ViewOnly):
     menu = "Records"
-    list_display = ("key", "merchant", "status", "created_at")
-    list_select_related = ("merchant",)
+    list_display = ("key", "merchant", "user", "status", "created_at")
+    list_select_related = ("merchant", "user")
     list_filter = (MerchantFilter,)
     search_fields = ("key__exact",)
     search_help_text = "Exactly a key."
-    fields = ("key", "merchant", "status", "fingerprint", "answer", "created_at")
+    fields = ("key", "merchant", "user", "status", "fingerprint", "created_at")
 
     def found(self, request: HttpRequest, text: str) -> Q:
         return Q(merchant__in=Merchant.objects.readable_by(request.user), key=text)

@@ -9,8 +9,18 @@ from django.urls import reverse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from loyalty.admin.screens import MerchantFilter, Screen, link_to
-from loyalty.models import Card, Customer, ExpirationRun, Merchant, Program, StaffMember, Store, Transaction
+from loyalty.admin.screens import MerchantFilter, Screen, ViewOnly, link_to
+from loyalty.models import (
+    Card,
+    Customer,
+    ExpirationRun,
+    Merchant,
+    MerchantChange,
+    Program,
+    StaffMember,
+    Store,
+    Transaction,
+)
 
 ROWS_OF_A_MERCHANT: tuple[type[Model], ...] = (Store, Card, Customer, Transaction, ExpirationRun, StaffMember)
 
@@ -78,3 +88,12 @@ class StoreAdmin(Screen):
     autocomplete_fields = ("merchant",)
     fixed_fields = ("merchant",)
     fields = ("merchant", "name", "code", "is_active")
+
+
+@admin.register(MerchantChange)
+class MerchantChangeAdmin(ViewOnly):
+    menu = "Merchants"
+    list_display = ("merchant", "is_active", "reason", "actor", "changed_at")
+    list_select_related = ("merchant",)
+    list_filter = (MerchantFilter,)
+    fields = list_display

@@ -4,11 +4,12 @@ from loyalty.models.access import Membership, StaffMember, StaffSession, StoreAp
 from loyalty.models.card import Card, CardBalance, ExemptionChange
 from loyalty.models.customer import Customer
 from loyalty.models.expiration import ExpirationRun
+from loyalty.models.idempotency import IdempotencyKey
 from loyalty.models.imports import CardImport, CardImportRow
-from loyalty.models.merchant import Merchant, Store
+from loyalty.models.merchant import Merchant, MerchantChange, Store
 from loyalty.models.policy import Cycle, ExpirationPolicy
 from loyalty.models.program import Campaign, PolicyChange, Program, Reward
-from loyalty.models.transaction import IdempotencyKey, ReceiptClaim, Transaction, TransactionType
+from loyalty.models.transaction import ReceiptClaim, Transaction, TransactionType
 
 __all__ = [
     "Campaign",
@@ -24,6 +25,7 @@ __all__ = [
     "IdempotencyKey",
     "Membership",
     "Merchant",
+    "MerchantChange",
     "PolicyChange",
     "Program",
     "ReceiptClaim",

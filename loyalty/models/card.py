@@ -203,6 +203,16 @@ class CardBalance(models.Model):
             self.expiration_warned_for = None
 
 
+# An erasure may overwrite what a person wrote about a person.
+EXEMPTION_APPEND_ONLY = """
+IF TG_OP = 'UPDATE' AND to_jsonb(NEW) - 'reason' = to_jsonb(OLD) - 'reason' AND NEW.reason = 'erased' THEN
+    RETURN NEW;
+END IF;
+RAISE EXCEPTION 'changes of an exemption are never changed or deleted (row %)', OLD.id
+    USING ERRCODE = 'check_violation';
+"""
+
+
 class ExemptionChange(models.Model):
     """Who took a card out of expiry or put it back, and why. Never edited."""
 
@@ -214,7 +224,15 @@ class ExemptionChange(models.Model):
 
     class Meta:
         constraints = [models.CheckConstraint(condition=~Q(reason=""), name="exemption_change_has_a_reason")]
-        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
+        triggers = [
+            pgtrigger.Trigger(
+                name="append_only",
+                level=pgtrigger.Row,
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                func=EXEMPTION_APPEND_ONLY,
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.card_id} {'exempt' if self.exempt else 'not exempt'} since {self.changed_at:%Y-%m-%d}"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
+import pgtrigger
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
@@ -80,6 +81,25 @@ class Merchant(models.Model):
         return ZoneInfo(self.timezone)
 
 
+class MerchantChange(models.Model):
+    """Who switched a merchant off or on again, and why. Never edited."""
+
+    merchant = models.ForeignKey(Merchant, on_delete=models.PROTECT, related_name="changes")
+    is_active = models.BooleanField()
+    reason = models.CharField(max_length=500)
+    actor = models.CharField(max_length=150)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=~models.Q(reason=""), name="merchant_change_has_a_reason"),
+        ]
+        triggers = [pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete)]
+
+    def __str__(self) -> str:
+        return f"{self.merchant} {'on' if self.is_active else 'off'} since {self.changed_at:%Y-%m-%d}"
+
+
 class Store(models.Model):
     """A shop of a merchant."""
 
@@ -87,6 +107,9 @@ class Store(models.Model):
     name = models.CharField(max_length=120)
     code = models.SlugField(max_length=40)
     is_active = models.BooleanField(default=True)
+    throttle_factor = models.PositiveSmallIntegerField(
+        default=1, help_text="Multiplies how often tills of this store may ask. 0: no limit."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

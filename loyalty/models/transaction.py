@@ -6,7 +6,6 @@ import pgtrigger
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from loyalty.models.access import StaffMember
 from loyalty.models.card import Card
@@ -166,7 +165,7 @@ class Transaction(models.Model):
     cycle_started_at = models.DateTimeField(
         null=True, blank=True, help_text="Of an expiry: the last activity, which began the cycle that it ended."
     )
-    idempotency_key = models.CharField(max_length=128, blank=True)
+    idempotency_key = models.CharField(max_length=200, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     details = models.JSONField(default=dict, blank=True)
     transaction_at = models.DateTimeField(help_text="When it happened in the shop.")
@@ -278,20 +277,3 @@ class ReceiptClaim(models.Model):
 
     def __str__(self) -> str:
         return self.receipt_number
-
-
-class IdempotencyKey(models.Model):
-    """A request that was answered: the same key gets the same answer, from the rows that it wrote."""
-
-    merchant = models.ForeignKey(Merchant, on_delete=models.CASCADE, related_name="+", db_index=False)
-    key = models.CharField(max_length=128)
-    fingerprint = models.CharField(max_length=64, help_text="SHA-256 of method, path and body.")
-    status = models.PositiveSmallIntegerField(help_text="The HTTP status that was answered.")
-    answer = models.JSONField(help_text="The ids of the rows from which the answer is rendered again.")
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["merchant", "key"], name="idempotency_key_once_per_merchant")]
-
-    def __str__(self) -> str:
-        return self.key

@@ -1,11 +1,13 @@
 """Purchases become points."""
 
-from datetime import datetime, time, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from loyalty.errors import (
     BelowMinimumPurchase,
@@ -15,12 +17,14 @@ from loyalty.errors import (
     DuplicateReceipt,
     InvalidAmount,
     MomentNotAccepted,
+    NotInThisProgram,
     ReceiptRequired,
 )
 from loyalty.models import Campaign, Card, Program, StaffMember, Store, Transaction, TransactionType
 from loyalty.models.money import MAX_AMOUNT_MINOR, spelled
 from loyalty.services import ledger
-from loyalty.services.ledger import Move
+from loyalty.services.ledger import Client, Move
+from loyalty.services.once import Request, once
 
 log = structlog.get_logger()
 OLDEST_OFFLINE_SALE = timedelta(hours=72)
@@ -34,6 +38,15 @@ class Worth(NamedTuple):
     campaign: Campaign | None
 
 
+class _Facts(NamedTuple):
+    """What else an earn depends on: the sales of the day so far, what has expired, the campaigns of the store."""
+
+    earns_today: int
+    expiry_since: int | None
+    cycle_has_expired: bool
+    campaigns: list[Campaign]
+
+
 def earn(
     *,
     store: Store,
@@ -44,12 +57,15 @@ def earn(
     receipt_number: str = "",
     staff_member: StaffMember | None = None,
     actor: str = "",
+    client: Client | None = None,
+    request: Request | None = None,
 ) -> Transaction:
     """Give a card the points a purchase is worth.
 
     `amount_minor` is in minor units of the merchant's currency, after any discount paid with points.
     `transaction_at` is the moment of the sale when a till was offline; by default it is `at`.
-    A purchase worth 0 points is a row all the same, and an activity.
+    A purchase worth 0 points is a row all the same, and an activity. An offline sale from before the card's last
+    expiry says so in its details.
 
     Raises:
         CardNotFound: the store's merchant has no such card.
@@ -59,46 +75,57 @@ def earn(
         BelowMinimumPurchase: the program earns nothing under its minimum.
         ReceiptRequired, DuplicateReceipt: the receipt number is missing, or has earned already.
         DailyLimitReached: the card has earned as often today as the program allows.
+        AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
-    moment = _accepted_moment(transaction_at or at, at=at)
-    try:
-        with transaction.atomic():
-            card = ledger.lock(card_id, merchant=store.merchant)
-            require_usable(card, store=store)
-            _require_sale(card.program, amount_minor=amount_minor, receipt_number=receipt_number)
-            _require_below_daily_limit(card, moment)
-            worth = points_worth(program=card.program, amount_minor=amount_minor, store=store, moment=moment)
-            row = ledger.post(
-                card,
-                Move(
-                    type=TransactionType.POINTS_EARNED,
-                    points=worth.points,
-                    amount_minor=amount_minor,
-                    points_per_unit=card.program.points_per_unit,
-                    store=store,
-                    staff_member=staff_member,
-                    actor=actor,
-                    receipt_number=receipt_number,
-                    transaction_at=moment,
-                    details={"campaign": worth.campaign.pk, **_terms(worth.campaign)} if worth.campaign else {},
-                ),
-                at=at,
-            )
-    except IntegrityError as error:
-        if "receipt_claimed_once_per_store" in str(error):
-            raise DuplicateReceipt(f"Receipt {receipt_number} has already earned points.") from None
-        raise
+    moment = accepted_moment(transaction_at or at, at=at)
+    with once(request), _receipts_earn_once(receipt_number), transaction.atomic():
+        card = ledger.lock(card_id, merchant=store.merchant, request=request)
+        require_usable(card, store=store)
+        require_kind(card.program, Program.Kind.POINTS)
+        _require_sale(card.program, amount_minor=amount_minor, receipt_number=receipt_number)
+        facts = _facts(card.program, store=store, moment=moment, card=card)
+        _require_below_daily_limit(card.program, facts.earns_today)
+        worth = _best(card.program, amount_minor, facts.campaigns, moment)
+        move = Move(
+            type=TransactionType.POINTS_EARNED,
+            points=worth.points,
+            amount_minor=amount_minor,
+            points_per_unit=card.program.points_per_unit,
+            store=store,
+            staff_member=staff_member,
+            actor=actor,
+            receipt_number=receipt_number,
+            transaction_at=moment,
+            details=_campaign_details(worth.campaign) | _expired_since(facts),
+            cycle_has_expired=facts.cycle_has_expired,
+            client=client,
+            request=request,
+        )
+        row = ledger.post(card, move, at=at)
     log.info("loyalty.points_earned", card_id=card_id, store_id=store.pk, transaction_id=row.pk, points=worth.points)
     return row
 
 
+@contextmanager
+def _receipts_earn_once(receipt_number: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        if "receipt_claimed_once_per_store" in str(error):
+            raise DuplicateReceipt(f"Receipt {receipt_number} has already earned points.") from None
+        raise
+
+
 def points_worth(*, program: Program, amount_minor: int, store: Store | None, moment: datetime) -> Worth:
     """What a purchase would earn: the best of the plain rate and each running campaign, then the cap."""
+    return _best(program, amount_minor, _facts(program, store=store, moment=moment).campaigns, moment)
+
+
+def _best(program: Program, amount_minor: int, campaigns: list[Campaign], moment: datetime) -> Worth:
     best = Worth(program.points_for(amount_minor), None)
     day = program.policy.local_date(moment)
-    # Running campaigns are few or none, so their stores are read one by one.
-    for campaign in Campaign.objects.running(program=program, at=moment).order_by("pk"):
-        if campaign.covers(day, amount_minor) and _takes_part(store, campaign):
+    for campaign in campaigns:
+        if campaign.covers(day, amount_minor):
             points = program.points_for(amount_minor, campaign.multiplier) + campaign.bonus_points
             best = max(best, Worth(points, campaign), key=lambda worth: worth.points)
     if program.max_points_per_transaction is not None:
@@ -106,9 +133,71 @@ def points_worth(*, program: Program, amount_minor: int, store: Store | None, mo
     return best
 
 
-def _takes_part(store: Store | None, campaign: Campaign) -> bool:
-    stores = set(campaign.stores.values_list("pk", flat=True))
-    return not stores or (store is not None and store.pk in stores)
+# After the lock and not in it: the statement that waited for the lock would count what was there before the wait.
+FACTS = """
+SELECT
+    CASE WHEN %(counts)s THEN (
+        SELECT count(*) FROM loyalty_transaction sale
+        WHERE card_id = %(card)s AND type = 'POINTS_EARNED'
+          AND transaction_at >= %(day)s AND transaction_at < %(next_day)s
+          AND NOT EXISTS (SELECT FROM loyalty_transaction WHERE reverses_id = sale.id AND reverses_in_full)
+    ) END,
+    (
+        SELECT id FROM loyalty_transaction
+        WHERE card_id = %(card)s AND type = 'POINTS_EXPIRED' AND created_at > %(moment)s
+        ORDER BY seq DESC LIMIT 1
+    ),
+    EXISTS (
+        SELECT FROM loyalty_transaction
+        WHERE card_id = %(card)s AND type = 'POINTS_EXPIRED' AND cycle_started_at = %(cycle)s
+    ),
+    {campaign}
+FROM (VALUES (1)) one
+LEFT JOIN loyalty_campaign campaign
+    ON campaign.program_id = %(program)s AND campaign.is_active
+    AND campaign.starts_at <= %(moment)s AND campaign.ends_at > %(moment)s
+    AND (
+        NOT EXISTS (SELECT FROM loyalty_campaign_stores WHERE campaign_id = campaign.id)
+        OR EXISTS (SELECT FROM loyalty_campaign_stores WHERE campaign_id = campaign.id AND store_id = %(store)s)
+    )
+ORDER BY campaign.id
+"""
+
+
+def _facts(program: Program, *, store: Store | None, moment: datetime, card: Card | None = None) -> _Facts:
+    day, next_day = day_of(program, moment)
+    fields = Campaign._meta.concrete_fields
+    with connection.cursor() as cursor:
+        cursor.execute(
+            FACTS.format(campaign=", ".join(f"campaign.{field.column}" for field in fields)),
+            {
+                "card": card.pk if card else None,
+                "counts": program.max_daily_earns is not None,
+                "cycle": card.balance.last_activity_at if card else None,
+                "day": day,
+                "next_day": next_day,
+                "moment": moment,
+                "program": program.pk,
+                "store": store.pk if store else None,
+            },
+        )
+        rows = cursor.fetchall()
+    earns, expiry_since, cycle_has_expired = rows[0][:3]
+    names = [field.attname for field in fields]
+    campaigns = [Campaign.from_db(connection.alias, names, row[3:]) for row in rows if row[3] is not None]
+    return _Facts(earns or 0, expiry_since, cycle_has_expired, campaigns)
+
+
+def day_of(program: Program, moment: datetime) -> tuple[datetime, datetime]:
+    """When the local day of a moment begins, and when the next one does."""
+    policy = program.policy
+    day = policy.local_date(moment)
+    return policy.start_of(day), policy.start_of(day + timedelta(days=1))
+
+
+def _expired_since(facts: _Facts) -> dict[str, Any]:
+    """What an offline sale says about an expiry that came after it: the customer lost points in between."""
+    return {"activity_predates_expiration": facts.expiry_since} if facts.expiry_since else {}
 
 
 def require_usable(card: Card, *, store: Store) -> None:
@@ -126,7 +215,17 @@ def require_usable(card: Card, *, store: Store) -> None:
         raise CardOfAnotherStore("This card can be used only in the store that gave it out.")
 
 
-def _accepted_moment(moment: datetime, *, at: datetime) -> datetime:
+def require_kind(program: Program, kind: Program.Kind) -> None:
+    """Refuse points on a card of stamps, and stamps on a card of points.
+
+    Raises:
+        NotInThisProgram: the program has none.
+    """
+    if program.kind not in (kind, Program.Kind.HYBRID):
+        raise NotInThisProgram(f"This program collects {program.get_kind_display().lower()}, not {kind.label.lower()}.")
+
+
+def accepted_moment(moment: datetime, *, at: datetime) -> datetime:
     if moment > at + CLOCK_DRIFT_OF_TILLS:
         raise MomentNotAccepted("The time of the sale is in the future. Please check the clock of the till.")
     if moment < at - OLDEST_OFFLINE_SALE:
@@ -144,26 +243,18 @@ def _require_sale(program: Program, *, amount_minor: int, receipt_number: str) -
         raise ReceiptRequired("Please enter the receipt number; this program needs it.")
 
 
-def _require_below_daily_limit(card: Card, moment: datetime) -> None:
-    limit = card.program.max_daily_earns
-    if limit is None:
-        return
-    zone = card.program.merchant.zone
-    day_began = datetime.combine(moment.astimezone(zone), time.min, zone)
-    # A statement of its own: inside the one that waited for the lock it would count what was before the wait.
-    today = Transaction.objects.filter(
-        card=card,
-        type=TransactionType.POINTS_EARNED,
-        transaction_at__gte=day_began,
-        transaction_at__lt=day_began + timedelta(days=1),
-    )
-    if today.not_given_back().count() >= limit:
+def _require_below_daily_limit(program: Program, earns_today: int) -> None:
+    limit = program.max_daily_earns
+    if limit is not None and earns_today >= limit:
         raise DailyLimitReached(f"This card has already earned {limit} times today.", limit=limit)
 
 
-def _terms(campaign: Campaign) -> dict[str, str | int]:
+def _campaign_details(campaign: Campaign | None) -> dict[str, Any]:
     """The campaign as it was, so that a refund can be worked out later."""
+    if campaign is None:
+        return {}
     return {
+        "campaign": campaign.pk,
         "multiplier": str(Decimal(campaign.multiplier)),
         "bonus_points": campaign.bonus_points,
         "minimum_purchase_minor": campaign.minimum_purchase_minor,

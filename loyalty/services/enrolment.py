@@ -1,18 +1,20 @@
 """Customers get their card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 import structlog
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from loyalty.errors import AlreadyEnrolled, ConflictingCustomer, EnrolmentClosed
-from loyalty.models import Card, Customer, Merchant, Program, Store, TransactionType
+from loyalty.models import Card, Customer, Merchant, Program, StaffMember, Store, TransactionType
 from loyalty.models.card import new_card_number
 from loyalty.models.contact import normalised_email, normalised_phone
 from loyalty.services import ledger, messages
 from loyalty.services.ledger import Move
+from loyalty.services.once import Request, look, once, record
 
 log = structlog.get_logger()
 
@@ -32,7 +34,16 @@ class Person:
     marketing_consent_at: datetime | None = None
 
 
-def enrol(*, merchant: Merchant, person: Person, at: datetime, store: Store | None = None, actor: str = "") -> Card:
+def enrol(
+    *,
+    merchant: Merchant,
+    person: Person,
+    at: datetime,
+    store: Store | None = None,
+    staff_member: StaffMember | None = None,
+    actor: str = "",
+    request: Request | None = None,
+) -> Card:
     """Give a customer a card: the customer, the card, its first ledger row, the welcome bonus and a message.
 
     A known customer (same e-mail, phone or external id) without a card in use gets a new one.
@@ -42,16 +53,28 @@ def enrol(*, merchant: Merchant, person: Person, at: datetime, store: Store | No
         AlreadyEnrolled: the customer has a card; `card_id` names it.
         ConflictingCustomer: e-mail, phone and external id belong to different customers.
         InvalidInput: the e-mail address or phone number has no usable form.
+        AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
-    program = open_program(merchant)
-    customer = _customer(merchant, person, at=at)
-    try:
-        with transaction.atomic():
-            card = _issue(program, customer, store=store, actor=actor, at=at)
-    except IntegrityError:
-        # Somebody enrolled the same customer at the same moment: theirs is the card.
-        _refuse_if_enrolled(_known(merchant, customer).first())
-        raise
+    created = Move(
+        type=TransactionType.CARD_CREATED,
+        transaction_at=at,
+        store=store,
+        staff_member=staff_member,
+        actor=actor,
+        request=request,
+    )
+    with once(request):
+        look(request)
+        program = open_program(merchant)
+        customer = _customer(merchant, person, at=at)
+        try:
+            with transaction.atomic():
+                card = _issue(program, customer, created)
+                record(request, answer=_as_issued(card), card_id=card.pk, at=at)
+        except IntegrityError:
+            # Somebody enrolled the same customer at the same moment: theirs is the card.
+            _refuse_if_enrolled(_known(merchant, customer).first())
+            raise
     log.info("loyalty.card_created", merchant_id=merchant.pk, card_id=card.pk)
     return card
 
@@ -105,25 +128,34 @@ def _refuse_if_enrolled(customer: Customer | None) -> None:
         raise AlreadyEnrolled("This customer already has a card.", card_id=card.pk)
 
 
-def _issue(program: Program, customer: Customer, *, store: Store | None, actor: str, at: datetime) -> Card:
+def _issue(program: Program, customer: Customer, created: Move) -> Card:
+    at = created.transaction_at
     if customer.pk is None:
         customer.save(force_insert=True)
     card = Card.objects.create(
         program=program,
         customer=customer,
         card_number=_free_card_number(),
-        enrolled_at_store=store,
+        enrolled_at_store=created.store,
         created_at=at,
     )
-    moves = [Move(type=TransactionType.CARD_CREATED, transaction_at=at, store=store, actor=actor)]
+    moves = [created]
     bonus = program.welcome_bonus_points
     if bonus:
-        moves.append(
-            Move(type=TransactionType.WELCOME_BONUS, points=bonus, transaction_at=at, store=store, actor=actor)
-        )
+        moves.append(replace(created, type=TransactionType.WELCOME_BONUS, points=bonus, request=None))
     ledger.open_balances([ledger.Opening(card, moves)], at=at)
     messages.queue_enrolment(card, welcome_bonus=bonus, at=at)
     return card
+
+
+def _as_issued(card: Card) -> dict[str, Any]:
+    """What an answer says that a later replacement or sale would change."""
+    return {
+        "card": card.pk,
+        "card_number": card.card_number,
+        "qr_token": card.qr_token,
+        "points_balance": card.balance.points_balance,
+    }
 
 
 def _free_card_number() -> str:

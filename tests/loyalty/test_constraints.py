@@ -20,6 +20,7 @@ from loyalty.models import (
     IdempotencyKey,
     Membership,
     Merchant,
+    MerchantChange,
     Program,
     ReceiptClaim,
     Reward,
@@ -54,7 +55,8 @@ def world():
     StoreApiKey.objects.create(store=store, label="k", prefix="k", key_hash="h")
     StaffSession.objects.create(staff_member=staff, store=store, token_hash="h", expires_at=NOON)
     ExemptionChange.objects.create(card=card, exempt=True, reason="VIP", actor="kim", changed_at=NOON)
-    IdempotencyKey.objects.create(merchant=merchant, key="k1", fingerprint="f", status=201, answer={})
+    IdempotencyKey.objects.create(merchant=merchant, key="k1", fingerprint="f", status=201, answer={}, created_at=NOON)
+    MerchantChange.objects.create(merchant=merchant, is_active=False, reason="sold", actor="kim", changed_at=NOON)
     make_reward(merchant, stock=1)
     first = Transaction.objects.get(card=card, seq=1)
     ReceiptClaim.objects.create(store=store, receipt_number="R1", transaction=first)
@@ -118,6 +120,11 @@ def claim_again(world: SimpleNamespace) -> None:
     ReceiptClaim.objects.create(store=world.store, receipt_number="R1", transaction=other)
 
 
+def key_of_a_user_twice(world: SimpleNamespace) -> None:
+    for merchant in (world.merchant, None):
+        copy(IdempotencyKey, user=User.objects.get(), merchant=merchant)(world)
+
+
 EXPIRED = {"type": "POINTS_EXPIRED", "points_delta": -100, "points_balance_after": 0, "expiration_run": "run"}
 OTHER_KEYS = {"card_number": "000000000000", "qr_token": "other", "status": "closed"}
 
@@ -153,7 +160,10 @@ VIOLATIONS: dict[str, list[Callable[[SimpleNamespace], None]]] = {
     ],
     "staff_member_role_is_known": [change(StaffMember, role="owner")],
     "membership_once_per_merchant": [copy(Membership)],
+    "merchant_change_has_a_reason": [copy(MerchantChange, reason="")],
     "idempotency_key_once_per_merchant": [copy(IdempotencyKey)],
+    "idempotency_key_once_per_user": [key_of_a_user_twice],
+    "idempotency_key_has_an_owner": [change(IdempotencyKey, merchant=None)],
     "receipt_claimed_once_per_store": [claim_again],
     "transaction_one_per_seq": [post(seq=2, points_balance_after=100, type="BALANCE_IMPORTED")],
     "transaction_one_per_idempotency_key": [post_twice(idempotency_key="k1")],

@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
-from loyalty.models import Card, CardBalance, Customer, ExpirationRun, Transaction
+from loyalty.models import Card, CardBalance, Customer, ExemptionChange, ExpirationRun, MerchantChange, Transaction
 from loyalty.services import adjustments, policies
 from loyalty.services.policies import PolicyTerms
 from tests.factories import NOON, balance_of, days, make_card, make_cards, make_merchant
@@ -203,6 +203,9 @@ def test_a_run_is_never_deleted():
         "UPDATE loyalty_policychange SET actor = 'other'",
         "DELETE FROM loyalty_policychange",
         "DELETE FROM loyalty_cardbalance",
+        "UPDATE loyalty_merchantchange SET reason = 'erased'",
+        "DELETE FROM loyalty_merchantchange",
+        "UPDATE loyalty_exemptionchange SET reason = 'erased', actor = 'other'",
     ],
 )
 def test_who_changed_what_is_never_rewritten_and_no_balance_vanishes(card, statement):
@@ -211,8 +214,19 @@ def test_who_changed_what_is_never_rewritten_and_no_balance_vanishes(card, state
     terms = PolicyTerms(**{**vars(PolicyTerms.of(card.program)), "points_expiration_days": 365})
     policies.change_policy(program_id=card.program_id, terms=terms, actor="kim", at=NOON)
 
-    with pytest.raises(DatabaseError, match=r"Cannot (update or )?delete rows"):
+    MerchantChange.objects.create(merchant=merchant, is_active=False, reason="sold", actor="kim", changed_at=NOON)
+
+    with pytest.raises(DatabaseError, match=r"Cannot (update or )?delete rows|are never changed or deleted"):
         execute(statement)
+
+
+def test_an_erasure_may_overwrite_why_a_card_was_exempt(card):
+    merchant = card.program.merchant
+    adjustments.exempt_from_expiry(merchant=merchant, card_id=card.pk, reason="is ill", actor="kim", at=NOON)
+
+    execute("UPDATE loyalty_exemptionchange SET reason = 'erased'")
+
+    assert ExemptionChange.objects.get().reason == "erased"
 
 
 @pytest.mark.django_db(transaction=True)

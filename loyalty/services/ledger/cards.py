@@ -19,8 +19,17 @@ from loyalty.models import (
     Transaction,
     TransactionType,
 )
+from loyalty.services.once import Request
 
 MAX_BALANCE = 2_000_000_000
+LONGEST_AGENT = 200
+
+
+class Client(NamedTuple):
+    """Where a request came from. Kept only by programs that ask for it."""
+
+    address: str
+    agent: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,9 @@ class Move:
     reverses_in_full: bool = False
     reason: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    request: Request | None = None
+    client: Client | None = None
+    cycle_has_expired: bool | None = None  # None: not looked up yet
 
     @property
     def counts_as_activity(self) -> bool:
@@ -72,14 +84,14 @@ def open_balances(openings: Sequence[Opening], *, at: datetime) -> None:
 def post(card: Card, move: Move, *, at: datetime) -> Transaction:
     """Write one move of a locked card: its ledger row and its new balance, in one statement.
 
-    A receipt number of an earn is claimed for its store in the same statement.
+    A receipt number of an earn is claimed for its store, and the answer to a request kept, in the same statement.
 
     Raises:
         InsufficientPoints: the balance is smaller than what the move takes.
         IntegrityError: a constraint says no, such as a receipt that has earned already.
     """
     row = _apply(card.balance, move, at=at)
-    statement, values = _write_statement(card.balance, row)
+    statement, values = _write_statement(card.balance, row, move.request)
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         row.pk = cursor.fetchone()[0]
@@ -90,6 +102,7 @@ def post(card: Card, move: Move, *, at: datetime) -> Transaction:
 def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
     """Change the balance in memory and return the row that says so."""
     _check_range(balance, move)
+    client = move.client if balance.card.program.log_client_address else None
     if move.counts_as_activity:
         balance.start_new_cycle(_cycle_start(balance, move, at=at))
     balance.points_balance += move.points
@@ -118,6 +131,9 @@ def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
         reverses_in_full=move.reverses_in_full,
         reason=move.reason,
         details=move.details,
+        idempotency_key=move.request.ledger_key if move.request else "",
+        client_address=client.address if client else "",
+        client_agent=client.agent[:LONGEST_AGENT] if client else "",
         transaction_at=move.transaction_at,
         created_at=at,
     )
@@ -141,7 +157,8 @@ def _check_range(balance: CardBalance, move: Move) -> None:
 def _cycle_start(balance: CardBalance, move: Move, *, at: datetime) -> datetime:
     """When the cycle that this activity begins started."""
     is_of_an_old_cycle = move.transaction_at <= balance.last_activity_at
-    if is_of_an_old_cycle and balance.points_balance == 0 and balance.lifetime_points_expired and _has_expired(balance):
+    may_have_expired = is_of_an_old_cycle and balance.points_balance == 0 and balance.lifetime_points_expired
+    if may_have_expired and (_has_expired(balance) if move.cycle_has_expired is None else move.cycle_has_expired):
         # The cycle of an old offline sale has ended: its points would go tonight, without notice.
         return at
     return move.transaction_at
@@ -161,7 +178,7 @@ def _count_lifetime(balance: CardBalance, move: Move) -> None:
             balance.lifetime_points_redeemed -= move.points
 
 
-def _write_statement(balance: CardBalance, row: Transaction) -> tuple[str, list[Any]]:
+def _write_statement(balance: CardBalance, row: Transaction, request: Request | None) -> tuple[str, list[Any]]:
     balance_names, row_names = _columns(CardBalance), _columns(Transaction)
     changed = [name for name in balance_names if name not in ("card_id", "program_id")]
     assignments = ", ".join(f"{name} = %s" for name in changed)
@@ -177,6 +194,14 @@ def _write_statement(balance: CardBalance, row: Transaction) -> tuple[str, list[
             "SELECT %s, %s, id FROM posted)"
         )
         values += [row.store_id, row.receipt_number]
+    if request:
+        statement += (
+            ", answered AS (INSERT INTO loyalty_idempotencykey "
+            "(merchant_id, user_id, card_id, key, fingerprint, status, answer, created_at) "
+            "SELECT %s, %s, %s, %s, %s, %s, jsonb_build_object('transaction', id), %s FROM posted)"
+        )
+        values += [row.merchant_id, request.user_id, row.card_id, request.key, request.fingerprint, request.status]
+        values.append(row.created_at)
     return statement + " SELECT id FROM posted", values  # noqa: S608  column names of our own models
 
 

@@ -1,47 +1,74 @@
 """Cards locked until the transaction ends, with all that the rules need to decide."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar
 
 from django.db import connection, models
 
 from loyalty.errors import CardNotFound
-from loyalty.models import Card, CardBalance, Customer, Merchant, Program
+from loyalty.models import Card, CardBalance, Customer, IdempotencyKey, Merchant, Program
+from loyalty.services.once import Request, judge
 
 M = TypeVar("M", bound=models.Model)
 
 
-def lock(card_id: int, *, merchant: Merchant) -> Card:
+def lock(card_id: int, *, merchant: Merchant, request: Request | None = None) -> Card:
     """Lock a card and its balance until the transaction ends and return both as they are now.
 
-    The card comes with `balance`, `customer`, `program` and the program's merchant loaded.
+    The card comes with `balance`, `customer`, `program` and the program's merchant loaded. With a `request`, the
+    same statement looks whether it was answered before.
 
     Raises:
         CardNotFound: the merchant has no such card.
+        AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once.judge`.
     """
+    owner = None if request is None else "merchant_id" if request.user_id is None else "user_id"
+    values: list[Any] = [card_id, merchant.pk]
+    if request:
+        values = [request.user_id or merchant.pk, request.key, merchant.pk, request.ledger_key, *values]
     with connection.cursor() as cursor:
-        cursor.execute(_lock_statement(), [card_id, merchant.pk])
+        cursor.execute(_lock_statement(owner), values)
         row = cursor.fetchone()
     if row is None:
         raise CardNotFound("This card is not known here.", card_id=card_id)
-    return _card_with_all(row)
+    columns = iter(row)
+    card = _card_with_all(columns)
+    if request:
+        transaction_id, *found = columns
+        judge(request, _answered(found) if any(found) else None, transaction_id)
+    return card
+
+
+def _answered(columns: list[Any]) -> IdempotencyKey:
+    key = _read(IdempotencyKey, iter(columns))
+    key.answer = json.loads(key.answer)
+    return key
 
 
 LOCKED_WITH = (CardBalance, Card, Customer, Program, Merchant)
+ANSWERED_BEFORE = """
+    LEFT JOIN loyalty_idempotencykey ON loyalty_idempotencykey.{owner} = %s AND loyalty_idempotencykey.key = %s
+    {of_tills}
+    LEFT JOIN loyalty_transaction earlier ON earlier.merchant_id = %s AND earlier.idempotency_key = %s
+        AND earlier.idempotency_key <> ''
+"""
 
 
 @cache
-def _lock_statement() -> str:
-    """One statement that locks a card and reads all that the rules need.
+def _lock_statement(owner: str | None) -> str:
+    """One statement that locks a card and reads all that the rules need, and what is kept under a key of the owner.
 
     Written out because compiling it from a queryset costs a till more than the database does. It locks the card's
     row too: after a wait, only locked rows are returned as they are then.
     """
-    columns = ", ".join(
-        f"{model._meta.db_table}.{field.column}" for model in LOCKED_WITH for field in model._meta.concrete_fields
-    )
+    columns, answered = _column_names(*LOCKED_WITH), ""
+    if owner:
+        columns += ", earlier.id, " + _column_names(IdempotencyKey)
+        of_tills = "AND loyalty_idempotencykey.user_id IS NULL" if owner == "merchant_id" else ""
+        answered = ANSWERED_BEFORE.format(owner=owner, of_tills=of_tills)
     return f"""
         SELECT {columns}
         FROM loyalty_cardbalance
@@ -49,14 +76,18 @@ def _lock_statement() -> str:
         JOIN loyalty_customer ON loyalty_customer.id = loyalty_card.customer_id
         JOIN loyalty_program ON loyalty_program.id = loyalty_card.program_id
         JOIN loyalty_merchant ON loyalty_merchant.id = loyalty_program.merchant_id
+        {answered}
         WHERE loyalty_cardbalance.card_id = %s AND loyalty_merchant.id = %s
         FOR NO KEY UPDATE OF loyalty_cardbalance, loyalty_card
     """  # noqa: S608  names of our own models
 
 
-def _card_with_all(row: Sequence[Any]) -> Card:
+def _column_names(*models_: type[models.Model]) -> str:
+    return ", ".join(f"{m._meta.db_table}.{field.column}" for m in models_ for field in m._meta.concrete_fields)
+
+
+def _card_with_all(values: Iterator[Any]) -> Card:
     """The card of a row of the lock statement, with its balance, customer, program and merchant."""
-    values = iter(row)
     balance, card = _read(CardBalance, values), _read(Card, values)
     card.customer, card.program = _read(Customer, values), _read(Program, values)
     card.program.merchant = _read(Merchant, values)

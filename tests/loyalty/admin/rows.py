@@ -26,6 +26,7 @@ from loyalty.models import (
     IdempotencyKey,
     Membership,
     Merchant,
+    MerchantChange,
     PolicyChange,
     Program,
     ReceiptClaim,
@@ -160,10 +161,13 @@ MAKERS: dict[type[Model], Callable[[], Model]] = {
     ExemptionChange: make_exemption,
     ExpirationRun: lambda: make_run(make_merchant()),
     IdempotencyKey: lambda: IdempotencyKey.objects.create(
-        merchant=make_merchant(), key="k", fingerprint="f", status=201, answer={"transaction_id": 1}
+        merchant=make_merchant(), key="k", fingerprint="f", status=201, answer={"transaction": 1}, created_at=NOON
     ),
     Membership: lambda: Membership.objects.create(user=make_user(), merchant=make_merchant(), role="manager"),
     Merchant: make_merchant,
+    MerchantChange: lambda: MerchantChange.objects.create(
+        merchant=make_merchant(), is_active=False, reason="sold", actor="ana", changed_at=NOON
+    ),
     PolicyChange: make_policy_change,
     Program: lambda: make_merchant().program,
     ReceiptClaim: lambda: make_sale().receipt_claim,
