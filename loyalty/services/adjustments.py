@@ -9,6 +9,7 @@ from loyalty.errors import CardChanged, CardNotActive, InvalidInput, NothingToCh
 from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
 from loyalty.services import ledger
 from loyalty.services.ledger import Move
+from loyalty.services.once import Request, once
 
 log = structlog.get_logger()
 LONGEST_REASON = 500
@@ -60,7 +61,6 @@ def require_as_seen(card: Card, seen_version: int | None) -> None:
         )
 
 
-@transaction.atomic
 def adjust(
     *,
     merchant: Merchant,
@@ -71,6 +71,7 @@ def adjust(
     at: datetime,
     stamps: int = 0,
     seen_version: int | None = None,
+    request: Request | None = None,
 ) -> Transaction:
     """Add or take points and stamps by hand. More points count as activity, fewer do not.
 
@@ -83,22 +84,25 @@ def adjust(
         ReasonRequired: there is no reason.
         InvalidInput: nothing would change, or the card would hold more than it can.
         InsufficientPoints: the balance is smaller than what is taken.
+        AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
     reason = require_reason(reason)
     if not points and not stamps:
         raise InvalidInput("An adjustment of 0 changes nothing.", field="points")
-    card = ledger.lock(card_id, merchant=merchant)
-    require_as_seen(card, seen_version)
-    require_in_use(card)
-    move = Move(
-        type=TransactionType.ADMIN_ADJUSTMENT,
-        points=points,
-        stamps=stamps,
-        reason=reason,
-        actor=actor,
-        transaction_at=at,
-    )
-    row = ledger.post(card, move, at=at)
+    with once(request), transaction.atomic():
+        card = ledger.lock(card_id, merchant=merchant, request=request)
+        require_as_seen(card, seen_version)
+        require_in_use(card)
+        move = Move(
+            type=TransactionType.ADMIN_ADJUSTMENT,
+            points=points,
+            stamps=stamps,
+            reason=reason,
+            actor=actor,
+            transaction_at=at,
+            request=request,
+        )
+        row = ledger.post(card, move, at=at)
     log.info("loyalty.points_adjusted", card_id=card_id, transaction_id=row.pk, points=points, stamps=stamps)
     return row
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from loyalty.errors import AlreadyEnrolled, ConflictingCustomer, EnrolmentClosed
 from loyalty.models import Card, Customer, Merchant, Program, StaffMember, Store, TransactionType
@@ -112,14 +112,9 @@ def _customer(merchant: Merchant, person: Person, *, at: datetime) -> Customer:
 
 
 def _known(merchant: Merchant, customer: Customer) -> QuerySet[Customer]:
-    same = Q(pk=None)
-    if customer.email:
-        same |= Q(email__iexact=customer.email)
-    if customer.phone:
-        same |= Q(phone=customer.phone)
-    if customer.external_id:
-        same |= Q(external_id=customer.external_id)
-    return Customer.objects.filter(same, merchant=merchant).order_by("pk")
+    return Customer.objects.known_as(
+        merchant=merchant, email=customer.email, phone=customer.phone, external_id=customer.external_id
+    )
 
 
 def _refuse_if_enrolled(customer: Customer | None) -> None:
@@ -135,7 +130,7 @@ def _issue(program: Program, customer: Customer, created: Move) -> Card:
     card = Card.objects.create(
         program=program,
         customer=customer,
-        card_number=_free_card_number(),
+        card_number=free_card_number(),
         enrolled_at_store=created.store,
         created_at=at,
     )
@@ -158,7 +153,7 @@ def _as_issued(card: Card) -> dict[str, Any]:
     }
 
 
-def _free_card_number() -> str:
+def free_card_number() -> str:
     """A random number that no card has: with a million cards, one draw in 90,000 is taken."""
     while True:
         number = new_card_number()

@@ -13,6 +13,7 @@ from loyalty.errors import InsufficientPoints, InvalidInput
 from loyalty.models import (
     Card,
     CardBalance,
+    Cycle,
     Reward,
     StaffMember,
     Store,
@@ -53,6 +54,7 @@ class Move:
     details: dict[str, Any] = field(default_factory=dict)
     request: Request | None = None
     client: Client | None = None
+    cycle: Cycle | None = None  # where the card stands afterwards; None: an activity says, or it stays as it was
     cycle_has_expired: bool | None = None  # None: not looked up yet
 
     @property
@@ -103,7 +105,9 @@ def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
     """Change the balance in memory and return the row that says so."""
     _check_range(balance, move)
     client = move.client if balance.card.program.log_client_address else None
-    if move.counts_as_activity:
+    if move.cycle:
+        balance.last_activity_at, balance.last_expiration_warning_at, balance.expiration_warned_for = move.cycle
+    elif move.counts_as_activity:
         balance.start_new_cycle(_cycle_start(balance, move, at=at))
     balance.points_balance += move.points
     balance.stamp_count += move.stamps
@@ -152,6 +156,19 @@ def _check_range(balance: CardBalance, move: Move) -> None:
         )
     if balance.points_balance + move.points > MAX_BALANCE or balance.stamp_count + move.stamps > MAX_BALANCE:
         raise InvalidInput(f"A card holds at most {MAX_BALANCE:,} points and stamps.")
+
+
+def joined_cycle(balance: CardBalance, other: CardBalance, *, at: datetime) -> Cycle:
+    """Where a card stands when it takes over another one: the later activity, the later promise, and not warned.
+
+    Nobody was told that the points of both go on one day, so the customer is warned again, with a full notice.
+    """
+    started_at = max(balance.last_activity_at, other.last_activity_at)
+    if other.points_balance and started_at == balance.last_activity_at and _has_expired(balance):
+        # That cycle has ended, and ends once: a second expiry would fail on this card every night.
+        started_at = at
+    promises = [day for day in (balance.expiration_warned_for, other.expiration_warned_for) if day]
+    return Cycle(started_at, None, max(promises, default=None))
 
 
 def _cycle_start(balance: CardBalance, move: Move, *, at: datetime) -> datetime:
