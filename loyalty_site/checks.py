@@ -26,3 +26,10 @@ def secret_key_is_set(**_: Any) -> list[CheckMessage]:
     if settings.SECRET_KEY:
         return []
     return [Error("SECRET_KEY is not set.", hint="Set it to 50 random characters or more.", id="loyalty.E002")]
+
+
+@register()
+def pin_pepper_is_set(**_: Any) -> list[CheckMessage]:
+    if settings.PIN_PEPPER:
+        return []
+    return [Error("PIN_PEPPER is not set.", hint="Set it to 50 random characters or more.", id="loyalty.E003")]

@@ -129,7 +129,14 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.ScryptPasswordHasher"]
+# The first is for passwords of users; PINs ask for the second by name.
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.ScryptPasswordHasher",
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+]
+# Mixed into every PIN before it is hashed: six digits in a stolen database are guessed in a day otherwise.
+PIN_PEPPER = env.str("PIN_PEPPER", default="for-development-only" if DEVELOPMENT else "")
+LOYALTY_STAFF_SESSION_HOURS = env.int("LOYALTY_STAFF_SESSION_HOURS", default=12)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PUBLIC_URL.startswith("https://"))
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31536000 if PUBLIC_URL.startswith("https://") else 0)

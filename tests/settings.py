@@ -18,8 +18,10 @@ else:
 
 os.environ["DEVELOPMENT"] = "false"
 os.environ["SECRET_KEY"] = "tests-only-key-that-protects-nothing-at-all-0123456789"
+os.environ["PIN_PEPPER"] = "tests-only-pepper"
 os.environ["LOG_FORMAT"] = "json"
 
 from loyalty_site.settings import *  # noqa: E402, F403
 
+PASSWORD_HASHERS = [PASSWORD_HASHERS[0], "tests.loyalty.pin_hashers.QuickArgon2"]  # noqa: F405
 WHITENOISE_AUTOREFRESH = True  # there is no collected static folder in a checkout

@@ -105,4 +105,5 @@ def test_a_documented_default_is_the_one_of_the_code(variable):
 def test_what_production_needs_is_not_a_comment_in_the_example():
     needed = [name for name, (is_comment, _) in example_lines().items() if not is_comment]
 
-    assert needed[:6] == ["SECRET_KEY", "ALLOWED_HOSTS", "PUBLIC_URL", "DATABASE_URL", "REDIS_URL", "EMAIL_URL"]
+    engines = ["DATABASE_URL", "REDIS_URL", "EMAIL_URL"]
+    assert needed[:7] == ["SECRET_KEY", "ALLOWED_HOSTS", "PUBLIC_URL", *engines, "PIN_PEPPER"]
