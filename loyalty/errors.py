@@ -64,6 +64,14 @@ class ConflictingCustomer(LoyaltyError):
     """E-mail, phone and external id given belong to different customers."""
 
 
+class CustomerNotFound(LoyaltyError):
+    """The merchant has no such customer."""
+
+
+class AlreadyErased(LoyaltyError):
+    """The customer's personal data has been erased; there is nothing left to erase, or to give a card to."""
+
+
 class InvalidInput(LoyaltyError):
     """A value has a form that cannot be used; the sentence says which and why."""
 
@@ -112,12 +120,76 @@ class OutOfStock(LoyaltyError):
     """The last of this reward is gone."""
 
 
+class TransactionNotFound(LoyaltyError):
+    """The merchant has no such transaction."""
+
+
+class NotVoidable(LoyaltyError):
+    """Transactions of this type are not taken back; a wrong one is put right by an adjustment."""
+
+
+class AlreadyVoided(LoyaltyError):
+    """The transaction was taken back in full already; `transaction_id` says by which one."""
+
+
+class VoidNotAllowed(LoyaltyError):
+    """The program lets no till void."""
+
+
+class VoidWindowPassed(LoyaltyError):
+    """It happened too long ago for a cashier to void it."""
+
+
+class PointsAlreadySpent(LoyaltyError):
+    """The card no longer holds what would be taken back, and the program does not take less."""
+
+
+class RefundExceedsPurchase(LoyaltyError):
+    """The refunds of a purchase would be more than it; `refundable` is what is left."""
+
+
+class StampCooldown(LoyaltyError):
+    """The card got a stamp only a moment ago; `next_stamp_at` says when it may have another."""
+
+
+class DailyStampsReached(LoyaltyError):
+    """The card may not have this many more stamps today; `remaining_stamps_today` says how many."""
+
+
+class NotEnoughStamps(LoyaltyError):
+    """The card has fewer stamps than the reward takes."""
+
+
+class KeyNotFound(LoyaltyError):
+    """Nobody here has a key with this number."""
+
+
+class StaffMemberNotFound(LoyaltyError):
+    """No staff member with this number works here."""
+
+
+class StaffPinsDisabled(LoyaltyError):
+    """The program asks nobody at the till for a PIN."""
+
+
+class InvalidPin(LoyaltyError):
+    """The PIN is wrong; `attempts_left` says how often it may be wrong until the staff member is locked."""
+
+
+class PinLocked(LoyaltyError):
+    """Too many wrong PINs; until `locked_until` none is compared."""
+
+
+class StaffSessionNotFound(LoyaltyError):
+    """No session of this store has this token, or it is over."""
+
+
 class ReasonRequired(LoyaltyError):
     """Who changes a card by hand says why."""
 
 
 class NothingToChange(LoyaltyError):
-    """The card or program already is as asked for."""
+    """It already is as asked for."""
 
 
 class RunNotFound(LoyaltyError):
