@@ -10,6 +10,7 @@ from django.db.models import Sum
 from django.db.models.functions import TruncDate
 
 from loyalty.models import Transaction, TransactionType
+from loyalty.services.reports.expiries import CARDS_WITH_POINTS, last_day
 
 HORIZONS = (14, 30, 90)
 
@@ -48,7 +49,6 @@ class DayOfPoints(NamedTuple):
     expired: int
 
 
-# The last day of a card's points, to the day and in UTC: idle days, promises, and the notice it still has to get.
 STANDINGS = """
 SELECT program.id, program.name, merchant.name, merchant.currency, sums.cards, sums.points,
     sums.points * program.point_value_minor, sums.within_14, sums.within_30, sums.within_90
@@ -60,28 +60,21 @@ JOIN (
         coalesce(sum(points_balance) FILTER (WHERE last_day < %(today)s::date + 30), 0) AS within_30,
         coalesce(sum(points_balance) FILTER (WHERE last_day < %(today)s::date + 90), 0) AS within_90
     FROM (
-        SELECT balance.program_id, balance.points_balance,
-            CASE WHEN terms.points_expiration_days > 0 AND terms.is_active AND spared.id IS NULL
-            THEN greatest(
-                (balance.last_activity_at AT TIME ZONE 'UTC')::date + terms.points_expiration_days::int,
-                balance.expiration_warned_for,
-                CASE WHEN terms.require_expiration_notice
-                    AND (balance.last_expiration_warning_at IS NULL OR terms.expiration_paused_until >= %(today)s::date)
-                THEN greatest(%(today)s::date, terms.expiration_paused_until) + terms.expiration_warning_days::int END,
-                terms.expiration_paused_until
-            ) END AS last_day
-        FROM loyalty_cardbalance balance
-        JOIN loyalty_program terms ON terms.id = balance.program_id
-        LEFT JOIN loyalty_card spared
-            ON spared.id = balance.card_id AND (spared.status <> 'active' OR spared.expiration_exempt)
-        WHERE balance.points_balance > 0
+        SELECT balance.program_id, balance.points_balance, {last_day} AS last_day
+        {cards_with_points}
           AND (%(merchants)s::bigint[] IS NULL OR terms.merchant_id = ANY(%(merchants)s))
         OFFSET 0  -- computes each last day once, not once per horizon
     ) cards
     GROUP BY program_id
 ) sums ON sums.program_id = program.id
 ORDER BY sums.points DESC, program.id
-"""
+""".format(  # noqa: S608  our own SQL
+    last_day=last_day(
+        expires_on="(balance.last_activity_at AT TIME ZONE 'UTC')::date + terms.points_expiration_days::int",
+        notices_count_from="(terms.expiration_paused_until + 1)::timestamp AT TIME ZONE 'UTC'",
+    ),
+    cards_with_points=CARDS_WITH_POINTS,
+)
 
 
 def outstanding(*, at: datetime, merchants: Collection[int] | None = None, largest: int = 20) -> Outstanding:
