@@ -1,5 +1,6 @@
-"""The verbs of the outbox: queue a message, take it back, send what is due."""
+"""The verbs of the outbox: queue a message, take it back, send what is due, throw away what was sent long ago."""
 
+from notifications.services.purging import purge_sent
 from notifications.services.queueing import NewMessage, cancel, queue, queue_many, scrub, send_again
 from notifications.services.rendering import RenderedMessage, preview
 from notifications.services.sending import SendReport, send_messages
@@ -10,6 +11,7 @@ __all__ = [
     "SendReport",
     "cancel",
     "preview",
+    "purge_sent",
     "queue",
     "queue_many",
     "scrub",

@@ -96,6 +96,7 @@ def scrub(*, reference: str, at: datetime) -> int:
         status=Case(is_waiting, default=F("status")),
         cancelled_at=Case(When(status__in=WAITING, then=Value(at)), default=F("cancelled_at")),
         lease_until=None,
+        locale="",
         context={},
         recipient=Case(When(recipient="", then=Value("")), default=Value(ERASED)),
         # A mail server's refusal often repeats the address.

@@ -82,7 +82,7 @@ def test_scrubbing_erases_personal_data_in_every_state_and_sends_nothing_more(dj
     assert [row.status for row in rows] == ["cancelled", "cancelled", "sent", "dead", "cancelled", "undeliverable"]
     assert [row.cancelled_at for row in rows] == [LATER, LATER, None, None, AT, None]
     assert [row.recipient for row in rows] == ["erased"] * 5 + [""]
-    assert [row.context for row in rows] == [{}] * 6
+    assert [(row.context, row.locale) for row in rows] == [({}, "")] * 6
     assert [row.last_error for row in rows] == ["", "", "", "erased", "", ""]
     assert Message.objects.about("ben").get().recipient == "c10@example.com"
 
