@@ -4,7 +4,7 @@
 constraints and triggers.
 """
 
-from loyalty.services.ledger.cards import MAX_BALANCE, Client, Move, Opening, joined_cycle, open_balances, post
+from loyalty.services.ledger.cards import MAX_BALANCE, Client, Move, Opening, foresee, joined_cycle, open_balances, post
 from loyalty.services.ledger.chunks import Expired, Expiry, Imported, open_imported, post_expirations
 from loyalty.services.ledger.locking import lock
 
@@ -16,6 +16,7 @@ __all__ = [
     "Imported",
     "Move",
     "Opening",
+    "foresee",
     "joined_cycle",
     "lock",
     "open_balances",

@@ -90,6 +90,7 @@ def post(card: Card, move: Move, *, at: datetime) -> Transaction:
 
     Raises:
         InsufficientPoints: the balance is smaller than what the move takes.
+        InvalidInput: the card would hold more than it can.
         IntegrityError: a constraint says no, such as a receipt that has earned already.
     """
     row = _apply(card.balance, move, at=at)
@@ -99,6 +100,15 @@ def post(card: Card, move: Move, *, at: datetime) -> Transaction:
         row.pk = cursor.fetchone()[0]
     row._state.adding = False
     return row
+
+
+def foresee(card: Card, move: Move, *, at: datetime) -> Transaction:
+    """What `post` would write, with the card's balance as it would be; neither is saved.
+
+    Raises:
+        InsufficientPoints, InvalidInput: as `post`.
+    """
+    return _apply(card.balance, move, at=at)
 
 
 def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
@@ -117,7 +127,7 @@ def _apply(balance: CardBalance, move: Move, *, at: datetime) -> Transaction:
     _count_lifetime(balance, move)
     return Transaction(
         card=balance.card,
-        merchant_id=balance.card.program.merchant_id,
+        merchant=balance.card.program.merchant,
         seq=balance.last_seq,
         type=move.type,
         points_delta=move.points,
