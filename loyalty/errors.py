@@ -60,6 +60,10 @@ class EnrolmentClosed(LoyaltyError):
     """The merchant or its program takes no new cards."""
 
 
+class TermsNotAccepted(LoyaltyError):
+    """Who gets a card accepts the program's terms first."""
+
+
 class ConflictingCustomer(LoyaltyError):
     """E-mail, phone and external id given belong to different customers."""
 

@@ -32,6 +32,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
     "django_celery_beat",
     "django_structlog",
     "pgtrigger",
@@ -44,6 +48,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "loyalty_site.request_log.RequestLogMiddleware",
+    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -77,6 +82,9 @@ DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":  # a system check refuses all others
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+    # A till that waits for a card gives up and says so. wsgi.py sets it; what runs without a person waits.
+    if lock_timeout := env.int("DATABASE_LOCK_TIMEOUT_MS", default=0):
+        DATABASES["default"]["OPTIONS"].setdefault("options", f"-c lock_timeout={lock_timeout}")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Celery. There is no CELERY_BEAT_SCHEDULE: it would overwrite what staff edit in the admin.
@@ -123,7 +131,70 @@ LOYALTY_EXPIRY_GUARD_CARDS = env.int("LOYALTY_EXPIRY_GUARD_CARDS", default=1000)
 LOYALTY_CLOCK_TOLERANCE_SECONDS = env.int("LOYALTY_CLOCK_TOLERANCE_SECONDS", default=300)
 LOYALTY_ALLOW_AS_OF = env.bool("LOYALTY_ALLOW_AS_OF", default=False)
 
+# --- the APIs
+API_VERSION = "1.0.0"
+REST_FRAMEWORK = {
+    "DEFAULT_SCHEMA_CLASS": "loyalty.api.schema.OperationSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "loyalty.api.problems.Handler",
+    "EXCEPTION_FORMATTER_CLASS": "loyalty.api.problems.Formatter",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Merchant loyalty",
+    "DESCRIPTION": (BASE_DIR / "loyalty_site" / "api_description.md").read_text(),
+    "VERSION": API_VERSION,
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "tryItOutEnabled": False},
+    "COMPONENT_SPLIT_REQUEST": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "loyalty.api.schema.share_problems",
+    ],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "TAGS": [
+        {"name": "Loyalty - Store", "description": "What a till does, with the key of its store."},
+        {"name": "Loyalty - Admin", "description": "What a back office does, with the key of a user or a login."},
+    ],
+}
+# Requests a minute of one store, or of one user of the admin API. 0: no limit.
+LOYALTY_THROTTLES = {
+    "": 0,
+    "lookup": env.int("LOYALTY_THROTTLE_LOOKUP", default=120),
+    "enrol": env.int("LOYALTY_THROTTLE_ENROL", default=60),
+    "earn": env.int("LOYALTY_THROTTLE_EARN", default=60),
+    "stamps": env.int("LOYALTY_THROTTLE_STAMPS", default=60),
+    "redeem": env.int("LOYALTY_THROTTLE_REDEEM", default=30),
+    "reverse": env.int("LOYALTY_THROTTLE_REVERSE", default=20),
+    "staff_sessions": env.int("LOYALTY_THROTTLE_STAFF_SESSIONS", default=10),
+    "admin": env.int("LOYALTY_THROTTLE_ADMIN", default=600),
+}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": CELERY_BROKER_URL,
+        "KEY_PREFIX": "loyalty",
+        # Only throttles live there, and a till does not wait for them.
+        "OPTIONS": {"socket_timeout": 0.02, "socket_connect_timeout": 0.02},
+    }
+}
+
 # --- sign-in and headers
+SELF = "'self'"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "form-action": [SELF],
+        "frame-ancestors": ["'none'"],
+    }
+}
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},

@@ -1,12 +1,19 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
-from loyalty_site import health
+from loyalty_site import api_docs, health
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("api/v1/", include("loyalty.api.urls")),
+    path("docs", api_docs.Docs.as_view(), name="docs"),
+    path("docs/openapi.yaml", api_docs.OpenApi.as_view(), name="openapi"),
+    path("docs/problems", api_docs.problems, name="problems"),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
 ]
+handler404 = "loyalty_site.api_docs.not_found"
+handler500 = "loyalty_site.api_docs.server_error"
+handler400 = "loyalty_site.api_docs.bad_request"

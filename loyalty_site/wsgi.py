@@ -3,4 +3,5 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "loyalty_site.settings")
+os.environ.setdefault("DATABASE_LOCK_TIMEOUT_MS", "5000")  # somebody is waiting at a till
 application = get_wsgi_application()

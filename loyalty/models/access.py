@@ -1,5 +1,7 @@
 """Who may do what: tills by key, staff by PIN, back offices by membership and key. Secrets are stored hashed."""
 
+from __future__ import annotations
+
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
@@ -23,6 +25,13 @@ class StoreApiKey(models.Model):
         return f"{self.label} ({self.prefix}…)"
 
 
+class StaffMemberQuerySet(models.QuerySet["StaffMember"]):
+    def working_at(self, store: Store) -> StaffMemberQuerySet:
+        """Active staff of the store; who is given no store works in all of the merchant's."""
+        everywhere_or_here = models.Q(stores=None) | models.Q(stores=store)
+        return self.filter(everywhere_or_here, merchant=store.merchant_id, is_active=True).distinct()
+
+
 class StaffMember(models.Model):
     """A person at the till, known by a PIN."""
 
@@ -39,6 +48,8 @@ class StaffMember(models.Model):
     failed_attempts = models.PositiveSmallIntegerField(default=0)
     locked_until = models.DateTimeField(null=True, blank=True)
     is_active = models.BooleanField(default=True)
+
+    objects = StaffMemberQuerySet.as_manager()
 
     class Meta:
         constraints = [

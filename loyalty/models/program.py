@@ -18,6 +18,11 @@ LATEST_PAUSE = date(2199, 12, 31)
 validate_colour = RegexValidator(r"^#[0-9a-fA-F]{6}$", "A colour such as #1a2b3c.")
 
 
+def points_at(rate: Decimal, amount_minor: int, currency: str) -> int:
+    """Points an amount is worth at this rate for one unit of the currency: exact decimals, floored once."""
+    return int((to_decimal(amount_minor, currency) * rate).to_integral_value(ROUND_FLOOR))
+
+
 class ProgramQuerySet(models.QuerySet["Program"]):
     def expiring(self) -> ProgramQuerySet:
         """Active programs of active merchants whose points expire, whether paused or not."""
@@ -123,9 +128,8 @@ class Program(models.Model):
         return self.name
 
     def points_for(self, amount_minor: int, multiplier: Decimal = Decimal(1)) -> int:
-        """Points a purchase is worth, before caps: exact decimals, floored once."""
-        amount = to_decimal(amount_minor, self.merchant.currency)
-        return int((amount * self.points_per_unit * multiplier).to_integral_value(ROUND_FLOOR))
+        """Points a purchase is worth today, before caps."""
+        return points_at(self.points_per_unit * multiplier, amount_minor, self.merchant.currency)
 
     @property
     def expires(self) -> bool:

@@ -1,5 +1,6 @@
 """Purchases become points."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -23,8 +24,9 @@ from loyalty.errors import (
 from loyalty.models import Campaign, Card, Program, StaffMember, Store, Transaction, TransactionType
 from loyalty.models.money import MAX_AMOUNT_MINOR, spelled
 from loyalty.services import ledger
-from loyalty.services.ledger import Client, Move
-from loyalty.services.once import Request, once
+from loyalty.services.finding import card_of
+from loyalty.services.ledger import Move
+from loyalty.services.once import Client, Request, once
 
 log = structlog.get_logger()
 OLDEST_OFFLINE_SALE = timedelta(hours=72)
@@ -35,6 +37,14 @@ class Worth(NamedTuple):
     """What a purchase earns, and the campaign that made it more."""
 
     points: int
+    campaign: Campaign | None
+
+
+class Preview(NamedTuple):
+    """What a purchase would earn on a card, and what the card would hold then."""
+
+    points: int
+    points_balance_after: int
     campaign: Campaign | None
 
 
@@ -84,7 +94,7 @@ def earn(
         require_kind(card.program, Program.Kind.POINTS)
         _require_sale(card.program, amount_minor=amount_minor, receipt_number=receipt_number)
         facts = _facts(card.program, store=store, moment=moment, card=card)
-        _require_below_daily_limit(card.program, facts.earns_today)
+        _require_below_daily_limit(card.program, facts.earns_today, at=at)
         worth = _best(card.program, amount_minor, facts.campaigns, moment)
         move = Move(
             type=TransactionType.POINTS_EARNED,
@@ -104,6 +114,24 @@ def earn(
         row = ledger.post(card, move, at=at)
     log.info("loyalty.points_earned", card_id=card_id, store_id=store.pk, transaction_id=row.pk, points=worth.points)
     return row
+
+
+def preview(
+    *, store: Store, card_id: int, amount_minor: int, at: datetime, transaction_at: datetime | None = None
+) -> Preview:
+    """Tell what a purchase would earn, by the rules of `earn`. Reads only; limits of the day are not looked at.
+
+    Raises:
+        CardNotFound, CardNotActive, CardOfAnotherStore, NotInThisProgram, InvalidAmount, MomentNotAccepted,
+        BelowMinimumPurchase: as for `earn`.
+    """
+    moment = accepted_moment(transaction_at or at, at=at)
+    card = card_of(merchant=store.merchant, card_id=card_id)
+    require_usable(card, store=store)
+    require_kind(card.program, Program.Kind.POINTS)
+    _require_amount(card.program, amount_minor)
+    worth = points_worth(program=card.program, amount_minor=amount_minor, store=store, moment=moment)
+    return Preview(worth.points, card.balance.points_balance + worth.points, worth.campaign)
 
 
 @contextmanager
@@ -211,6 +239,15 @@ def require_usable(card: Card, *, store: Store) -> None:
         raise CardNotActive(f"This card is {card.get_status_display()} and cannot be used.", status=card.status)
     if not card.program.is_active or not card.program.merchant.is_active:
         raise CardNotActive("The loyalty program is switched off at the moment.", status=card.status)
+    require_own_store(card, store)
+
+
+def require_own_store(card: Card, store: Store) -> None:
+    """Keep a card to the store that enrolled it, if the program wants that.
+
+    Raises:
+        CardOfAnotherStore: it was enrolled elsewhere.
+    """
     if not card.program.allow_cross_store and card.enrolled_at_store_id != store.pk:
         raise CardOfAnotherStore("This card can be used only in the store that gave it out.")
 
@@ -234,19 +271,28 @@ def accepted_moment(moment: datetime, *, at: datetime) -> datetime:
 
 
 def _require_sale(program: Program, *, amount_minor: int, receipt_number: str) -> None:
+    _require_amount(program, amount_minor)
+    if program.require_receipt_number and not receipt_number:
+        raise ReceiptRequired("Please enter the receipt number; this program needs it.")
+
+
+def _require_amount(program: Program, amount_minor: int) -> None:
     if not 0 <= amount_minor <= MAX_AMOUNT_MINOR:
         raise InvalidAmount("The amount is negative or larger than any sale.")
     if amount_minor < program.minimum_purchase_minor:
         minimum = spelled(program.minimum_purchase_minor, program.merchant.currency)
         raise BelowMinimumPurchase(f"Points are given for purchases of {minimum} and more.")
-    if program.require_receipt_number and not receipt_number:
-        raise ReceiptRequired("Please enter the receipt number; this program needs it.")
 
 
-def _require_below_daily_limit(program: Program, earns_today: int) -> None:
+def _require_below_daily_limit(program: Program, earns_today: int, *, at: datetime) -> None:
     limit = program.max_daily_earns
     if limit is not None and earns_today >= limit:
-        raise DailyLimitReached(f"This card has already earned {limit} times today.", limit=limit)
+        _, tomorrow = day_of(program, at)
+        raise DailyLimitReached(
+            f"This card has already earned {limit} times today.",
+            limit=limit,
+            retry_after_seconds=math.ceil((tomorrow - at).total_seconds()),
+        )
 
 
 def _campaign_details(campaign: Campaign | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import structlog
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from loyalty.errors import AlreadyEnrolled, ConflictingCustomer, EnrolmentClosed
+from loyalty.errors import AlreadyEnrolled, AlreadyErased, ConflictingCustomer, EnrolmentClosed, TermsNotAccepted
 from loyalty.models import Card, Customer, Merchant, Program, StaffMember, Store, TransactionType
 from loyalty.models.card import new_card_number
 from loyalty.models.contact import normalised_email, normalised_phone
@@ -42,6 +42,7 @@ def enrol(
     store: Store | None = None,
     staff_member: StaffMember | None = None,
     actor: str = "",
+    needs_terms: bool = False,
     request: Request | None = None,
 ) -> Card:
     """Give a customer a card: the customer, the card, its first ledger row, the welcome bonus and a message.
@@ -51,7 +52,9 @@ def enrol(
     Raises:
         EnrolmentClosed: the merchant has no active program.
         AlreadyEnrolled: the customer has a card; `card_id` names it.
+        TermsNotAccepted: they are needed, and the person has not.
         ConflictingCustomer: e-mail, phone and external id belong to different customers.
+        AlreadyErased: the customer was erased at this very moment; once more makes a new one.
         InvalidInput: the e-mail address or phone number has no usable form.
         AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
@@ -65,15 +68,17 @@ def enrol(
     )
     with once(request):
         look(request)
+        if needs_terms and person.terms_accepted_at is None:
+            raise TermsNotAccepted("The customer has to accept the terms of the program first.")
         program = open_program(merchant)
         customer = _customer(merchant, person, at=at)
         try:
             with transaction.atomic():
                 card = _issue(program, customer, created)
-                record(request, answer=_as_issued(card), card_id=card.pk, at=at)
+                record(request, answer=as_issued(card), card_id=card.pk, at=at)
         except IntegrityError:
             # Somebody enrolled the same customer at the same moment: theirs is the card.
-            _refuse_if_enrolled(_known(merchant, customer).first())
+            _refuse_if_enrolled(next(iter(_known(merchant, customer)), None))
             raise
     log.info("loyalty.card_created", merchant_id=merchant.pk, card_id=card.pk)
     return card
@@ -103,7 +108,7 @@ def _customer(merchant: Merchant, person: Person, *, at: datetime) -> Customer:
         marketing_consent_at=person.marketing_consent_at,
         created_at=at,
     )
-    known = list(_known(merchant, customer)[:2])
+    known = list(_known(merchant, customer))
     if len(known) > 1:
         raise ConflictingCustomer("The e-mail address and the phone number belong to different customers.")
     if known:
@@ -127,6 +132,8 @@ def _issue(program: Program, customer: Customer, created: Move) -> Card:
     at = created.transaction_at
     if customer.pk is None:
         customer.save(force_insert=True)
+    elif not Customer.objects.select_for_update(no_key=True).filter(pk=customer.pk, erased_at=None).exists():
+        raise AlreadyErased("The data of this customer was erased a moment ago. Please enrol once more.")
     card = Card.objects.create(
         program=program,
         customer=customer,
@@ -143,7 +150,7 @@ def _issue(program: Program, customer: Customer, created: Move) -> Card:
     return card
 
 
-def _as_issued(card: Card) -> dict[str, Any]:
+def as_issued(card: Card) -> dict[str, Any]:
     """What an answer says that a later replacement or sale would change."""
     return {
         "card": card.pk,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 
+from django.db.models import QuerySet
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -51,7 +52,7 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
     if card is None:
         raise CardNotFound("This card is not known here.", card_id=card_id)
     last_day = keeps_until(card, at=at)
-    rows = Transaction.objects.filter(card=card).select_related("store", "reward").order_by("-seq")[:movements]
+    rows = ledger_rows(card=card).order_by("-seq")[:movements]
     return CardStory(
         card_id=card.pk,
         card_number=card.card_number,
@@ -61,6 +62,18 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
         sentences=[_holds(card), *_why(card, last_day, at=at), *_warned(card)],
         movements=[_movement(row, card) for row in rows],
     )
+
+
+def ledger_rows(*, card: Card) -> QuerySet[Transaction]:
+    """A card's ledger rows with what their sentences name."""
+    return Transaction.objects.filter(card=card).select_related(
+        "store", "reward", "merchant", "card__program__merchant"
+    )
+
+
+def sentence_about(row: Transaction, card: Card) -> str:
+    """A ledger row in words."""
+    return SENTENCES.get(TransactionType(row.type), _plain)(row, card)
 
 
 def keeps_until(card: Card, *, at: datetime) -> date | None:
@@ -138,11 +151,10 @@ def _mail(card: Card, mail: Message | None) -> str:
 
 
 def _movement(row: Transaction, card: Card) -> Movement:
-    tell = SENTENCES.get(TransactionType(row.type), _plain)
     return Movement(
         transaction_id=row.pk,
         happened_on=card.program.policy.local_date(row.transaction_at),
-        sentence=tell(row, card),
+        sentence=sentence_about(row, card),
         points_delta=row.points_delta,
         points_balance_after=row.points_balance_after,
     )
@@ -156,12 +168,15 @@ def _plain(row: Transaction, card: Card) -> str:
 
 def _earned(row: Transaction, card: Card) -> str:
     amount = spelled(row.amount_minor or 0, card.program.merchant.currency)
-    where = _(" at %(store)s") % {"store": row.store.name} if row.store else ""
     return _("A purchase of %(amount)s%(where)s earned %(points)s points.") % {
         "amount": amount,
-        "where": where,
+        "where": _where(row),
         "points": f"{row.points_delta:,}",
     }
+
+
+def _where(row: Transaction) -> str:
+    return _(" at %(store)s") % {"store": row.store.name} if row.store else ""
 
 
 def _redeemed(row: Transaction, card: Card) -> str:
@@ -198,9 +213,66 @@ def _adjusted(row: Transaction, card: Card) -> str:
     }
 
 
+def _stamped(row: Transaction, card: Card) -> str:
+    sentence = ngettext(
+        "%(count)s stamp was collected%(where)s.", "%(count)s stamps were collected%(where)s.", row.stamps_delta
+    )
+    return sentence % {"count": f"{row.stamps_delta:,}", "where": _where(row)}
+
+
+def _stamps_redeemed(row: Transaction, card: Card) -> str:
+    reward = row.details.get("reward") if isinstance(row.details, dict) else ""
+    return _("%(reward)s was given for %(stamps)s.") % {
+        "reward": reward or _("A reward"),
+        "stamps": _stamps(-row.stamps_delta),
+    }
+
+
+def _voided(row: Transaction, card: Card) -> str:
+    """A purchase or stamps taken back, whole or in part."""
+    details = row.details if isinstance(row.details, dict) else {}
+    if "refunded_minor" in details:
+        amount = spelled(row.amount_minor or 0, card.program.merchant.currency)
+        sentence = _("A refund of %(amount)s took back %(taken)s") % {"amount": amount, "taken": _taken(row)}
+    elif row.type == TransactionType.STAMP_VOIDED:
+        sentence = _("Stamps were voided, which took back %(taken)s") % {"taken": _taken(row)}
+    else:
+        sentence = _("A purchase was voided, which took back %(taken)s") % {"taken": _taken(row)}
+    if shortfall := details.get("shortfall"):
+        sentence += _(" (%(count)s more were no longer on the card)") % {"count": f"{shortfall:,}"}
+    return f"{sentence}: {row.reason}"
+
+
+def _redemption_voided(row: Transaction, card: Card) -> str:
+    came_back = {"taken": _taken(row), "reason": row.reason}
+    if row.reward:
+        return _("The exchange for %(reward)s was voided, which gave back %(taken)s: %(reason)s") % {
+            "reward": row.reward.name,
+            **came_back,
+        }
+    return _("A redemption was voided, which gave back %(taken)s: %(reason)s") % came_back
+
+
+def _taken(row: Transaction) -> str:
+    """Points or stamps that a reversal moved, counted upwards."""
+    if row.stamps_delta or row.type == TransactionType.STAMP_VOIDED:
+        return _stamps(abs(row.stamps_delta))
+    points = abs(row.points_delta)
+    return ngettext("%(count)s point", "%(count)s points", points) % {"count": f"{points:,}"}
+
+
+def _stamps(count: int) -> str:
+    return ngettext("%(count)s stamp", "%(count)s stamps", count) % {"count": f"{count:,}"}
+
+
 SENTENCES: dict[TransactionType, Callable[[Transaction, Card], str]] = {
     TransactionType.POINTS_EARNED: _earned,
     TransactionType.POINTS_REDEEMED: _redeemed,
+    TransactionType.POINTS_VOIDED: _voided,
+    TransactionType.STAMP_EARNED: _stamped,
+    TransactionType.STAMP_REDEEMED: _stamps_redeemed,
+    TransactionType.STAMP_VOIDED: _voided,
+    TransactionType.REDEMPTION_VOIDED: _redemption_voided,
     TransactionType.POINTS_EXPIRED: _expired,
     TransactionType.ADMIN_ADJUSTMENT: _adjusted,
 }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError
 
@@ -34,6 +34,13 @@ class Request:
     def ledger_key(self) -> str:
         """The key as ledger rows keep it, for ever. Keys have no space, so those of users stay apart from tills'."""
         return self.key if self.user_id is None else f"user {self.user_id} {self.key}"
+
+
+class Client(NamedTuple):
+    """Where a request came from. Kept only by programs that ask for it."""
+
+    address: str
+    agent: str
 
 
 class AnsweredBefore(Exception):

@@ -10,8 +10,8 @@ from loyalty.errors import BelowMinimumRedemption, InsufficientPoints, InvalidIn
 from loyalty.models import Card, Program, Reward, StaffMember, Store, Transaction, TransactionType
 from loyalty.services import ledger
 from loyalty.services.earning import require_usable
-from loyalty.services.ledger import Client, Move
-from loyalty.services.once import Request, once
+from loyalty.services.ledger import Move
+from loyalty.services.once import Client, Request, once
 
 log = structlog.get_logger()
 EXPIRY_WORTH_EXPLAINING = timedelta(days=60)

@@ -236,7 +236,7 @@ def test_a_daily_limit_counts_sales_of_the_local_day():
     with pytest.raises(DailyLimitReached) as refused:
         earn(store, card, at=evening + timedelta(minutes=29, seconds=59))
 
-    assert refused.value.details == {"limit": 2}
+    assert refused.value.details == {"limit": 2, "retry_after_seconds": 1}
     assert earn(store, card, at=evening + timedelta(minutes=30)).points_delta == 10
 
 

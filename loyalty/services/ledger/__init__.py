@@ -4,13 +4,12 @@
 constraints and triggers.
 """
 
-from loyalty.services.ledger.cards import MAX_BALANCE, Client, Move, Opening, foresee, joined_cycle, open_balances, post
+from loyalty.services.ledger.cards import MAX_BALANCE, Move, Opening, foresee, joined_cycle, open_balances, post
 from loyalty.services.ledger.chunks import Expired, Expiry, Imported, open_imported, post_expirations
 from loyalty.services.ledger.locking import lock
 
 __all__ = [
     "MAX_BALANCE",
-    "Client",
     "Expired",
     "Expiry",
     "Imported",

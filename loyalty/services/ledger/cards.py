@@ -20,17 +20,10 @@ from loyalty.models import (
     Transaction,
     TransactionType,
 )
-from loyalty.services.once import Request
+from loyalty.services.once import Client, Request
 
 MAX_BALANCE = 2_000_000_000
 LONGEST_AGENT = 200
-
-
-class Client(NamedTuple):
-    """Where a request came from. Kept only by programs that ask for it."""
-
-    address: str
-    agent: str
 
 
 @dataclass(frozen=True, kw_only=True)

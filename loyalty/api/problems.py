@@ -1,0 +1,312 @@
+"""How the APIs say no: every refusal becomes a problem of RFC 9457, with a stable code and a sentence for people."""
+
+import re
+from typing import Any, NamedTuple
+
+import structlog
+from django.db import OperationalError
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from drf_standardized_errors.types import ErrorResponse
+from rest_framework import exceptions, status
+from rest_framework.response import Response
+
+from loyalty import errors
+from loyalty.errors import LoyaltyError
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
+    400: (errors.InvalidInput, errors.InvalidAmount, errors.ReasonRequired),
+    403: (errors.InvalidPin, errors.VoidNotAllowed, errors.VoidWindowPassed),
+    404: (
+        errors.MerchantNotFound,
+        errors.CardNotFound,
+        errors.RunNotFound,
+        errors.TransactionNotFound,
+        errors.StaffMemberNotFound,
+        errors.StaffSessionNotFound,
+        errors.KeyNotFound,
+    ),
+    409: (
+        errors.AlreadyEnrolled,
+        errors.AlreadyVoided,
+        errors.CardChanged,
+        errors.CardNotActive,
+        errors.CardOfAnotherStore,
+        errors.ConfirmationRequired,
+        errors.ConflictingCustomer,
+        errors.DuplicateReceipt,
+        errors.EnrolmentClosed,
+        errors.IdempotencyKeyExpired,
+        errors.InsufficientPoints,
+        errors.MerchantExists,
+        errors.NotEnoughStamps,
+        errors.NotVoidable,
+        errors.NothingToChange,
+        errors.OutOfStock,
+        errors.PointsAlreadySpent,
+        errors.RewardNotAvailable,
+        errors.RunNotFinished,
+        errors.StaffPinsDisabled,
+    ),
+    422: (
+        errors.BelowMinimumPurchase,
+        errors.BelowMinimumRedemption,
+        errors.IdempotencyKeyReused,
+        errors.ImportRefused,
+        errors.InvalidPolicy,
+        errors.MomentNotAccepted,
+        errors.NotInThisProgram,
+        errors.ReceiptRequired,
+        errors.RefundExceedsPurchase,
+        errors.TermsNotAccepted,
+    ),
+    423: (errors.PinLocked,),
+    429: (errors.DailyLimitReached, errors.DailyStampsReached, errors.StampCooldown),
+}
+
+
+class Problem(NamedTuple):
+    """What is the same in all problems with this code."""
+
+    code: str
+    status: int
+    title: str
+
+
+def code_of(refusal: type[Exception]) -> str:
+    """The code of a refusal: of ours the class in snake_case, of the protocol the default code."""
+    if issubclass(refusal, exceptions.APIException):
+        return str(refusal.default_code)
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", refusal.__name__).lower()
+
+
+class InvalidRequest(exceptions.ValidationError):
+    """Fields are missing, unknown or of the wrong form; `errors` names each of them."""
+
+    default_code = "invalid_request"
+
+
+class MalformedJson(exceptions.ParseError):
+    """The body is not JSON, or names a key twice."""
+
+    default_code = "malformed_json"
+
+
+class BodyTooLarge(exceptions.APIException):
+    """The body is larger than this operation takes."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "body_too_large"
+
+
+class UnsupportedMediaType(exceptions.UnsupportedMediaType):
+    """The body is of another content type than this operation takes."""
+
+
+class NotAcceptable(exceptions.NotAcceptable):
+    """The client accepts no JSON."""
+
+    default_code = "not_acceptable"
+
+
+class NotAuthenticated(exceptions.NotAuthenticated):
+    """No key was sent, and nobody is logged in."""
+
+
+class InvalidApiKey(exceptions.AuthenticationFailed):
+    """The key is unknown, revoked or expired."""
+
+    default_code = "invalid_api_key"
+
+
+class InvalidStaffSession(exceptions.AuthenticationFailed):
+    """The staff session is unknown or over; sign in again with the PIN."""
+
+    default_code = "invalid_staff_session"
+
+
+class StaffSessionRequired(exceptions.PermissionDenied):
+    """A staff member has to sign in with a PIN first."""
+
+    default_code = "staff_session_required"
+
+
+class StoreNotActive(exceptions.PermissionDenied):
+    """The store or its merchant is switched off."""
+
+    default_code = "store_not_active"
+
+
+class PermissionDenied(exceptions.PermissionDenied):
+    """The user, or the staff member, may not do this."""
+
+
+class NotFound(exceptions.NotFound):
+    """There is nothing at this address."""
+
+
+class MethodNotAllowed(exceptions.MethodNotAllowed):
+    """This address knows other methods only."""
+
+
+class IdempotencyKeyRequired(exceptions.APIException):
+    """The header Idempotency-Key is missing or has not 8 to 128 visible characters."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = "idempotency_key_required"
+    default_detail = (
+        "Send a header Idempotency-Key of 8 to 128 visible characters, a new one for each thing that you do, "
+        "and the same one when you repeat it."
+    )
+
+
+class SecretShownOnce(exceptions.APIException):
+    """The request was carried out; the secret that its answer held is shown only once."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "secret_shown_once"
+    default_detail = "This was done, and its secret was shown. It is not shown again: make a new one if it was lost."
+
+
+class CardBusy(exceptions.APIException):
+    """Somebody else is changing the same card; nothing was done."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "card_busy"
+    default_detail = "This card is being used somewhere else at the moment. Please try again."
+    wait = 1
+
+
+class Throttled(exceptions.Throttled):
+    """Too many requests; Retry-After says when to come back."""
+
+
+class ServerError(exceptions.APIException):
+    """Something went wrong on our side; the request id leads to it in our logs."""
+
+    default_code = "server_error"
+    default_detail = "Something went wrong on our side. Please try again, and tell us the request id if it stays."
+
+
+PROTOCOL: tuple[type[exceptions.APIException], ...] = (
+    InvalidRequest,
+    MalformedJson,
+    BodyTooLarge,
+    UnsupportedMediaType,
+    NotAcceptable,
+    NotAuthenticated,
+    InvalidApiKey,
+    InvalidStaffSession,
+    StaffSessionRequired,
+    StoreNotActive,
+    PermissionDenied,
+    NotFound,
+    MethodNotAllowed,
+    IdempotencyKeyRequired,
+    SecretShownOnce,
+    CardBusy,
+    Throttled,
+    ServerError,
+)
+_STATUS_OF: dict[type[Exception], int] = {refusal: code for code, refusals in STATUS.items() for refusal in refusals}
+
+
+def problem_of(refusal: type[Exception]) -> Problem:
+    """Code, status and title of a kind of refusal."""
+    code = refusal.status_code if issubclass(refusal, exceptions.APIException) else _STATUS_OF[refusal]
+    title = (refusal.__doc__ or "").partition("\n")[0].partition(";")[0].rstrip(".")
+    return Problem(code_of(refusal), code, title)
+
+
+PROBLEMS: dict[str, Problem] = {problem.code: problem for problem in map(problem_of, [*PROTOCOL, *_STATUS_OF])}
+
+
+class Handler(ExceptionHandler):
+    """Makes one kind of exception of them all."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, LoyaltyError):
+            return _Refused(exc)
+        if isinstance(exc, OperationalError) and _sqlstate(exc) == "55P03":
+            return CardBusy()
+        return super().convert_known_exceptions(exc)
+
+    def convert_unhandled_exceptions(self, exc: Exception) -> exceptions.APIException:
+        return exc if isinstance(exc, exceptions.APIException) else ServerError()
+
+    def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
+        response = super().get_response(exc, data)
+        response.content_type = MEDIA_TYPE
+        return response
+
+
+class _Refused(exceptions.APIException):
+    """A refusal of a verb, in the protocol's clothes."""
+
+    def __init__(self, refusal: LoyaltyError) -> None:
+        problem = PROBLEMS[refusal.code]
+        super().__init__(refusal.sentence, problem.code)
+        self.status_code = problem.status
+        self.wait = refusal.details.get("retry_after_seconds")
+        self.refusal = refusal
+
+
+class Formatter(ExceptionFormatter):
+    def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
+        found = error_response.errors
+        if isinstance(self.exc, exceptions.ValidationError):
+            fields = [{"pointer": _pointer(e.attr), "code": e.code, "detail": e.detail} for e in found]
+            sentence = " ".join(f"{_named(e.attr)}{e.detail}" for e in found)
+            return render(PROBLEMS["invalid_request"], sentence, fields=fields)
+        problem = PROBLEMS.get(found[0].code) or _by_status(self.exc.status_code)
+        if isinstance(self.exc, _Refused):
+            return _render_refusal(problem, self.exc.refusal)
+        return render(problem, str(found[0].detail))
+
+
+def _render_refusal(problem: Problem, refusal: LoyaltyError) -> dict[str, Any]:
+    details = {name: value for name, value in refusal.details.items() if name != "field"}
+    name = refusal.details.get("field")
+    fields = [{"pointer": _pointer(name), "code": problem.code, "detail": refusal.sentence}] if name else []
+    # What is not found is not described: the answer must be that of something unknown.
+    return render(problem, refusal.sentence, fields=fields, details={} if problem.status == 404 else details)
+
+
+def render(
+    problem: Problem, sentence: str, *, fields: list[dict[str, str]] | None = None, details: Any = None
+) -> dict[str, Any]:
+    """The body of a problem."""
+    return {
+        "type": f"/docs/problems#{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "code": problem.code,
+        "detail": sentence,
+        "errors": fields or [],
+        "details": details or {},
+        "request_id": structlog.contextvars.get_contextvars().get("request_id", ""),
+    }
+
+
+def _by_status(code: int) -> Problem:
+    return next(problem for problem in PROBLEMS.values() if problem.status == code)
+
+
+def _pointer(name: str | None) -> str:
+    """A JSON pointer into the body."""
+    return "" if name in (None, "non_field_errors") else "/" + str(name).replace(".", "/")
+
+
+def _named(name: str | None) -> str:
+    return "" if name in (None, "non_field_errors") else f"{name}: "
+
+
+def _sqlstate(error: OperationalError) -> str | None:
+    return getattr(error.__cause__, "sqlstate", None)
+
+
+def is_worth_repeating(error: OperationalError) -> bool:
+    """Whether the database ended the transaction only because of others: a deadlock, or a conflict."""
+    return _sqlstate(error) in ("40P01", "40001")

@@ -1,0 +1,81 @@
+"""A day at the till, over HTTP."""
+
+import pytest
+
+from loyalty.models import Transaction
+from tests.factories import balance_of, make_card, make_reward
+from tests.loyalty.api.tills import Till
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def till(db):
+    till = Till(kind="hybrid", welcome_bonus_points=5, timezone="Europe/Luxembourg")
+    till.sign_in()
+    return till
+
+
+def test_a_card_is_given_out_found_charged_and_redeemed(till):
+    enrolled = till.post("cards", {"first_name": "Ana", "email": "ana@example.com", "accepts_terms": True})
+    assert enrolled.status_code == 201
+    assert enrolled.json()["points_balance"] == 5
+    card = enrolled.json()["card_id"]
+
+    earned = till.post(f"cards/{card}/earn", {"amount": "12.99", "receipt_number": "R1"})
+    assert earned.status_code == 201
+    assert earned.json()["points_delta"] == 12
+    assert earned.json()["amount"] == "12.99"
+    assert earned.json()["actor"] == "Kim"
+
+    for q in (enrolled.json()["card_number"], enrolled.json()["qr_token"], "ANA@example.com"):
+        found = till.post("cards/lookup", {"q": q}, key=None)
+        assert found.status_code == 200
+        assert found.json()["points_balance"] == 17
+        assert found.json()["customer"] == {"name": "A…", "email": "a…@e…", "phone": ""}
+
+    reward = make_reward(till.merchant, points_cost=10)
+    redeemed = till.post(f"cards/{card}/redeem", {"reward_id": reward.pk})
+    assert redeemed.json()["points_balance_after"] == 7
+
+    voided = till.post(f"transactions/{redeemed.json()['id']}/void", {"reason": "changed her mind"})
+    assert voided.json()["points_balance_after"] == 17
+
+    refunded = till.post(f"transactions/{earned.json()['id']}/refund", {"amount": "6.00", "reason": "returned"})
+    assert refunded.json()["points_delta"] == -6
+
+    history = till.get(f"cards/{card}/transactions").json()
+    assert [row["type"] for row in history["results"]][:2] == ["POINTS_VOIDED", "REDEMPTION_VOIDED"]
+
+
+def test_a_repeat_gets_the_same_answer(till):
+    card = make_card(till.merchant)
+    first = till.post(f"cards/{card.pk}/earn", {"amount": "10.00"}, key="same-key")
+    again = till.post(f"cards/{card.pk}/earn", {"amount": "10.00"}, key="same-key")
+
+    assert (again.status_code, again.content) == (first.status_code, first.content)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert Transaction.objects.filter(card=card, type="POINTS_EARNED").count() == 1
+
+    other = till.post(f"cards/{card.pk}/earn", {"amount": "11.00"}, key="same-key")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert balance_of(card).points_balance == 15
+
+
+def test_a_refusal_is_a_problem_with_a_sentence(till):
+    card = make_card(till.merchant)
+    refused = till.post(f"cards/{card.pk}/redeem", {"points": 50})
+
+    assert refused.status_code == 409
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    problem = refused.json()
+    assert problem["code"] == "insufficient_points"
+    assert problem["details"] == {"points_balance": 5}
+    assert problem["request_id"]
+
+
+def test_the_description_can_be_made(client):
+    answer = client.get("/docs/openapi.yaml")
+    assert answer.status_code == 200
+    assert b"store_cards_earn" in answer.content
