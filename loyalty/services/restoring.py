@@ -11,6 +11,7 @@ from loyalty.models import Card, ExpirationRun, Merchant, Transaction, Transacti
 from loyalty.services import ledger, messages
 from loyalty.services.adjustments import require_as_seen, require_in_use, require_reason
 from loyalty.services.ledger import Move
+from loyalty.services.once import Request, once
 
 log = structlog.get_logger()
 CARDS_PER_COMMIT = 200
@@ -37,7 +38,6 @@ class RunRestorationReport:
     failed_card_ids: list[int] = field(default_factory=list)
 
 
-@transaction.atomic
 def restore_points(
     *,
     merchant: Merchant,
@@ -47,6 +47,7 @@ def restore_points(
     actor: str,
     at: datetime,
     seen_version: int | None = None,
+    request: Request | None = None,
 ) -> Restoration:
     """Give points back to a card: an adjustment that counts as activity, so that they live a full term again.
 
@@ -59,17 +60,22 @@ def restore_points(
         CardNotActive: the card is closed, merged or erased. A suspended one can get points back.
         ReasonRequired: there is no reason.
         InvalidInput: the number of points is not positive, or more than a card can hold.
+        AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
     reason = require_reason(reason)
     if points < 1:
         raise InvalidInput("Restore at least 1 point.", field="points")
-    card = ledger.lock(card_id, merchant=merchant)
-    require_as_seen(card, seen_version)
-    require_in_use(card)
-    expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
-    latest = expiries.not_given_back().order_by("-seq").first()
-    row = _give_back(card, points, expiry=latest, reason=reason, actor=actor, at=at)
-    return Restoration(row, card.balance.points_balance, _warning_about_more(card))
+    with once(request), transaction.atomic():
+        card = ledger.lock(card_id, merchant=merchant, request=request)
+        require_as_seen(card, seen_version)
+        require_in_use(card)
+        expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
+        latest = expiries.not_given_back().order_by("-seq").first()
+        warning = _warning_about_more(card, points)
+        row = _give_back(
+            card, points, expiry=latest, reason=reason, actor=actor, at=at, warning=warning, request=request
+        )
+    return Restoration(row, card.balance.points_balance, warning)
 
 
 def restore_expiration_run(*, run_id: int, reason: str, actor: str, at: datetime) -> RunRestorationReport:
@@ -132,7 +138,15 @@ def _restore_one(expiry: Transaction, report: RunRestorationReport, *, reason: s
 
 
 def _give_back(
-    card: Card, points: int, *, expiry: Transaction | None, reason: str, actor: str, at: datetime
+    card: Card,
+    points: int,
+    *,
+    expiry: Transaction | None,
+    reason: str,
+    actor: str,
+    at: datetime,
+    warning: str = "",
+    request: Request | None = None,
 ) -> Transaction:
     move = Move(
         type=TransactionType.ADMIN_ADJUSTMENT,
@@ -141,8 +155,9 @@ def _give_back(
         actor=actor,
         reverses=expiry,
         reverses_in_full=expiry is not None,
-        details={"restores": expiry.pk if expiry else None},
+        details={"restores": expiry.pk if expiry else None, **({"warning": warning} if warning else {})},
         transaction_at=at,
+        request=request,
     )
     row = ledger.post(card, move, at=at)
     messages.queue_restored(card, points=points, transaction_id=row.pk, at=at)
@@ -150,9 +165,9 @@ def _give_back(
     return row
 
 
-def _warning_about_more(card: Card) -> str:
-    """A sentence when the card has had more points restored than ever expired on it."""
-    restored = sum(
+def _warning_about_more(card: Card, points: int) -> str:
+    """A sentence when these points make more restored on the card than ever expired on it."""
+    restored = points + sum(
         Transaction.objects.filter(
             card=card, type=TransactionType.ADMIN_ADJUSTMENT, details__has_key="restores"
         ).values_list("points_delta", flat=True)

@@ -1,3 +1,3 @@
-from django.urls import URLPattern
+from loyalty.api.admin import restoring
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [*restoring.urlpatterns]
