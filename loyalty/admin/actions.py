@@ -35,10 +35,14 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a verb did, in a sentence, and what to mind about it, if anything."""
+    """What a verb did, in a sentence, and what to mind about it, if anything.
+
+    A `secret` is shown on the page that answers, and is kept nowhere: not in a message, which waits in a cookie.
+    """
 
     sentence: str
     warning: str = ""
+    secret: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +124,12 @@ class WithActions(Screen):
             # Read again: what was refused may have been refused because the thing has moved.
             return self._form_page(request, self.get_object(request, unquote(object_id)), action, form)
         self.log_change(request, thing, f"{action.label}.")
+        if outcome.secret:
+            return secret_page(self, request, thing, outcome, title=action.label)
         self.message_user(request, outcome.sentence, messages.SUCCESS)
         if outcome.warning:
             self.message_user(request, outcome.warning, messages.WARNING)
-        return HttpResponseRedirect(self._page_of(thing))
+        return HttpResponseRedirect(page_of(self, thing))
 
     def _perform(self, request: HttpRequest, thing: Any, action: Action, form: forms.Form) -> Outcome | None:
         seen = request.POST.get("seen_version", "")
@@ -144,19 +150,36 @@ class WithActions(Screen):
             intro=action.intro,
             facts=action.facts(thing, timezone.now()),
             submit=action.label,
-            back=self._page_of(thing),
+            back=page_of(self, thing),
             thing=thing,
             seen_version=action.version(thing),
         )
 
-    def _page_of(self, thing: Any) -> str:
-        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[thing.pk])
+
+def page_of(screen: Screen, thing: Any) -> str:
+    return reverse(f"admin:{screen.opts.app_label}_{screen.opts.model_name}_change", args=[thing.pk])
+
+
+def secret_page(screen: Screen, request: HttpRequest, thing: Any, outcome: Outcome, *, title: str) -> HttpResponse:
+    """The one page that shows a secret. It answers the form itself: a redirect would have to carry it along."""
+    return TemplateResponse(
+        request,
+        "admin/loyalty/secret_page.html",
+        {
+            **screen.admin_site.each_context(request),
+            "opts": screen.opts,
+            "title": title,
+            "thing": thing,
+            "back": page_of(screen, thing),
+            "outcome": outcome,
+        },
+    )
 
 
 def form_page(
     screen: Screen,
     request: HttpRequest,
-    form: forms.Form,
+    form: forms.BaseForm,
     template: str = "admin/loyalty/form_page.html",
     **context: Any,
 ) -> HttpResponse:
@@ -168,7 +191,7 @@ def form_page(
     )
 
 
-def add_refusal(form: forms.Form, refusal: LoyaltyError) -> None:
+def add_refusal(form: forms.BaseForm, refusal: LoyaltyError) -> None:
     """Say in the form what a verb refused, beside the field it is about."""
     name = refusal.details.get("field")
     form.add_error(name if name in form.fields else None, refusal.sentence)

@@ -94,7 +94,7 @@ def issue_user_key(
         raise InvalidInput("This user is switched off, so a key would open nothing.", field="user")
     key = new_secret("user")
     record = UserApiKey.objects.create(user=user, **_kept(key, label=label, expires_at=expires_at, at=at))
-    log.info("loyalty.user_key_issued", user_id=user.pk, key_id=record.pk)
+    log.info("loyalty.user_key_issued", owner_id=user.pk, key_id=record.pk)
     return IssuedKey(key, record)
 
 
@@ -105,7 +105,7 @@ def revoke_user_key(*, user: User, key_id: int, at: datetime) -> UserApiKey:
         KeyNotFound: the user has no such key. NothingToChange: it is revoked already.
     """
     record = _revoke(UserApiKey.objects.filter(user=user), key_id, at=at)
-    log.info("loyalty.user_key_revoked", user_id=user.pk, key_id=key_id)
+    log.info("loyalty.user_key_revoked", owner_id=user.pk, key_id=key_id)
     return record
 
 
