@@ -78,7 +78,11 @@ def test_the_caller_is_asked_only_about_what_would_go():
     queued(3, at=LONG_AGO)
     asked = []
 
-    purge(needed=lambda old: asked.append([message.reference for message in old]) or [])
+    def needed(old):
+        asked.append([message.reference for message in old])
+        return []
+
+    purge(needed=needed)
 
     assert asked == [["1"]]
 
