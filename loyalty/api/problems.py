@@ -4,6 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 import structlog
+from django.core.exceptions import RequestDataTooBig
 from django.db import OperationalError
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
@@ -99,6 +100,7 @@ class BodyTooLarge(exceptions.APIException):
 
     status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
     default_code = "body_too_large"
+    default_detail = "The body is larger than this operation takes."
 
 
 class UnsupportedMediaType(exceptions.UnsupportedMediaType):
@@ -229,6 +231,8 @@ class Handler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         if isinstance(exc, LoyaltyError):
             return _Refused(exc)
+        if isinstance(exc, RequestDataTooBig):
+            return BodyTooLarge()
         if isinstance(exc, OperationalError) and _sqlstate(exc) == "55P03":
             return CardBusy()
         return super().convert_known_exceptions(exc)

@@ -25,13 +25,15 @@ def to_minor(amount: str, currency: str) -> int:
     """
     parts = re.fullmatch(r"[0-9]{1,13}(?:\.([0-9]+))?", amount, re.ASCII)
     if not parts:
-        raise InvalidAmount(f"The amount {amount[:40]!r} is not a number such as 12.99, zero or larger.")
+        raise InvalidAmount(
+            f"The amount {amount[:40]!r} is not a number such as 12.99, zero or larger.", field="amount"
+        )
     # Counted and not calculated: decimals round after 28 digits.
     if len((parts[1] or "").rstrip("0")) > exponent(currency):
-        raise InvalidAmount(f"The amount {amount[:40]} is finer than {currency} can be paid.")
+        raise InvalidAmount(f"The amount {amount[:40]} is finer than {currency} can be paid.", field="amount")
     minor = Decimal(amount).scaleb(exponent(currency))
     if minor > MAX_AMOUNT_MINOR:
-        raise InvalidAmount(f"The amount {amount[:40]} is larger than any sale.")
+        raise InvalidAmount(f"The amount {amount[:40]} is larger than any sale.", field="amount")
     return int(minor)
 
 
