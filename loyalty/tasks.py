@@ -7,7 +7,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from loyalty.models import ExpirationRun
-from loyalty.services import expiration, ledger_check
+from loyalty.services import expiration, ledger_check, purging
 from notifications.tasks import wake_sender
 
 # A million due cards take minutes; the broker delivers again after an hour.
@@ -25,3 +25,8 @@ def expire_points() -> dict[str, Any]:
 @shared_task(name="loyalty.check_ledger", time_limit=LONGEST_SECONDS)
 def check_ledger() -> dict[str, Any]:
     return asdict(ledger_check.check_ledger())
+
+
+@shared_task(name="loyalty.purge", time_limit=LONGEST_SECONDS)
+def purge() -> dict[str, Any]:
+    return asdict(purging.purge(at=timezone.now()))

@@ -28,6 +28,7 @@ class Job:
 JOBS = (
     Job("loyalty.expire_points", time(2, 0), "Warns customers, then expires the points of idle cards."),
     Job("loyalty.check_ledger", time(3, 30), "Compares every card's balance with its transactions."),
+    Job("loyalty.purge", time(3, 45), "Deletes what was kept long enough."),
     Job("notifications.send_messages", timedelta(seconds=15), "Sends the mail that is due."),
     Job("loyalty_site.heartbeat", timedelta(minutes=1), "Proves that beat, broker and worker are up."),
 )

@@ -113,7 +113,7 @@ def test_all_that_is_due_goes_out_in_one_tick(scheduler):
 
     ticked(scheduler, TODAY.replace(hour=7))
 
-    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger"])
+    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger", "loyalty.purge"])
     assert queued("notifications") == ["notifications.send_messages"]
 
 
@@ -285,7 +285,7 @@ def test_only_one_of_two_beats_sends(scheduler):
     scheduler.close()
     other.tick()
     other.close()
-    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger"])
+    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger", "loyalty.purge"])
 
 
 def test_what_one_beat_sent_is_not_sent_by_its_successor(scheduler):
