@@ -28,6 +28,18 @@ class MerchantExists(LoyaltyError):
     """A merchant with this slug is there already."""
 
 
+class CurrencyFixed(LoyaltyError):
+    """Customers have collected in this currency, so it stays."""
+
+
+class StoreNotFound(LoyaltyError):
+    """The merchant has no such store."""
+
+
+class StoreExists(LoyaltyError):
+    """The merchant has another store with this code."""
+
+
 class CardNotFound(LoyaltyError):
     """The merchant has no such card."""
 
@@ -166,6 +178,22 @@ class NotEnoughStamps(LoyaltyError):
 
 class KeyNotFound(LoyaltyError):
     """Nobody here has a key with this number."""
+
+
+class UserNotFound(LoyaltyError):
+    """Nobody of this name can be given a membership."""
+
+
+class MembershipNotFound(LoyaltyError):
+    """The merchant has no such membership."""
+
+
+class AlreadyMember(LoyaltyError):
+    """The user has a membership of the merchant already; change that one."""
+
+
+class OwnMembership(LoyaltyError):
+    """Nobody changes or removes their own membership."""
 
 
 class StaffMemberNotFound(LoyaltyError):

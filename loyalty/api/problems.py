@@ -19,9 +19,12 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
     400: (errors.InvalidInput, errors.InvalidAmount, errors.ReasonRequired),
-    403: (errors.InvalidPin, errors.VoidNotAllowed, errors.VoidWindowPassed),
+    403: (errors.InvalidPin, errors.OwnMembership, errors.VoidNotAllowed, errors.VoidWindowPassed),
     404: (
         errors.MerchantNotFound,
+        errors.StoreNotFound,
+        errors.UserNotFound,
+        errors.MembershipNotFound,
         errors.CardNotFound,
         errors.RunNotFound,
         errors.TransactionNotFound,
@@ -31,12 +34,14 @@ STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
     ),
     409: (
         errors.AlreadyEnrolled,
+        errors.AlreadyMember,
         errors.AlreadyVoided,
         errors.CardChanged,
         errors.CardNotActive,
         errors.CardOfAnotherStore,
         errors.ConfirmationRequired,
         errors.ConflictingCustomer,
+        errors.CurrencyFixed,
         errors.DuplicateReceipt,
         errors.EnrolmentClosed,
         errors.IdempotencyKeyExpired,
@@ -50,6 +55,7 @@ STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
         errors.RewardNotAvailable,
         errors.RunNotFinished,
         errors.StaffPinsDisabled,
+        errors.StoreExists,
     ),
     422: (
         errors.BelowMinimumPurchase,
