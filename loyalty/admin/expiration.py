@@ -18,7 +18,8 @@ from loyalty.admin.actions import Action, Outcome, WithActions, form_page
 from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to, minute_of
 from loyalty.models import Card, ExemptionChange, ExpirationRun, Merchant, Transaction
 from loyalty.services import expiration, restoring
-from loyalty.services.expiration import ExpirationReport, Refusal
+from loyalty.services.expiration import ExpirationReport
+from loyalty.services.guarding import Refusal
 
 CARDS_NAMED = 100
 

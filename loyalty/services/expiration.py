@@ -1,22 +1,22 @@
 """Idle points are warned about, and expire after the promised day. Never early, silent or twice."""
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
-from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from loyalty.models import ExpirationRun, Merchant, Program
-from loyalty.services import expiring, idle_cards
+from loyalty.services import expiring, guarding, idle_cards
 from loyalty.services.adjustments import require_reason
 from loyalty.services.expiring import Tally
+from loyalty.services.guarding import Refusal
 from loyalty.services.idle_cards import Term
 
 log = structlog.get_logger()
@@ -24,15 +24,6 @@ Status = ExpirationRun.Status
 Step = Callable[[Sequence[int], expiring.Terms, ExpirationRun], Tally]
 CHUNK = 500
 RUN_LOCK = 0x10A1  # tells our advisory locks from those of other programs on the same database
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why points were not expired. `cards` is the number to confirm, 0 when confirming does not help."""
-
-    merchant: str
-    cards: int
-    sentence: str
 
 
 @dataclass
@@ -109,9 +100,10 @@ def expire_points(
     one goes on. A card that fails is named in `failed_card_ids`; the others finish.
 
     Raises:
+        ReasonRequired: points would go without a notice, and nobody says why.
         InvalidInput: the reason is too long, or no text.
     """
-    reason = require_reason(reason) if reason else ""
+    reason = require_reason(reason) if reason or without_notice else ""
     _close_dead_runs()
     run = ExpirationRun(
         trigger=trigger,
@@ -124,14 +116,15 @@ def expire_points(
     )
     report = ExpirationReport(status=Status.RUNNING)
     with _running(run, report):
-        clock = _database_clock()
-        if refusal := _clock_refusal(at, clock):
+        clock = guarding.database_clock()
+        if refusal := guarding.clock_refusal(at, clock):
             report.refusals.append(refusal)
         else:
             # A clock that is a little ahead must not end anybody's day early.
             moment = as_of if as_of > at else min(as_of, clock)
             terms = _terms(moment, merchant=merchant, without_notice=without_notice, report=report)
-            held = _hold_unnoticed(terms, confirmed_cards, report)
+            held = guarding.blast_refusals(terms, confirmed_cards=confirmed_cards)
+            report.refusals += held.values()
             warnable, expirable = _candidates(terms, held)
             work = _Work(run, terms, report, batch_size)
             _through(warnable, expiring.warn, work)
@@ -150,7 +143,8 @@ def preview_expiration(
     """Tell what a run as of this moment would do. It only reads: it writes nothing and locks nothing."""
     report = ExpirationReport()
     terms = _terms(as_of, merchant=merchant, without_notice=without_notice, report=report)
-    held = _hold_unnoticed(terms, confirmed_cards, report)
+    held = guarding.blast_refusals(terms, confirmed_cards=confirmed_cards)
+    report.refusals += held.values()
     for card_ids in _candidates(terms, held):
         for chunk in idle_cards.in_chunks(card_ids, batch_size):
             report.tally.add(expiring.preview(idle_cards.read(chunk), terms))
@@ -186,7 +180,7 @@ def _term(program: Program, as_of: datetime, *, without_notice: bool) -> Term:
     return Term(program, replace(policy, requires_notice=False) if without_notice else policy, today)
 
 
-def _candidates(terms: expiring.Terms, held: set[int]) -> "tuple[array[int], array[int]]":
+def _candidates(terms: expiring.Terms, held: Collection[int]) -> "tuple[array[int], array[int]]":
     """Card ids to warn and to expire. Both are found first, so no card is in both."""
     expirable = [term for program_id, term in terms.items() if program_id not in held]
     return idle_cards.to_warn(list(terms.values())), idle_cards.to_expire(expirable)
@@ -230,51 +224,6 @@ def _one_by_one(chunk: Sequence[int], step: Step, work: _Work) -> Tally:
                 work.report.failed_card_ids.append(card_id)
                 log.exception("loyalty.expiration_card_failed", run_id=work.run.pk, card_id=card_id)
     return total
-
-
-def _hold_unnoticed(terms: expiring.Terms, confirmed_cards: int, report: ExpirationReport) -> set[int]:
-    """Programs that would take points from too many cards without a timely notice, unless that is confirmed."""
-    percent, smallest = settings.LOYALTY_EXPIRY_GUARD_PERCENT, settings.LOYALTY_EXPIRY_GUARD_CARDS
-    if not percent or not smallest:
-        return set()
-    counts = idle_cards.count_unnoticed(list(terms.values()))
-    many = {pk: cards for pk, cards in counts.items() if cards > max(smallest, confirmed_cards)}
-    if not many:
-        return set()
-    totals = idle_cards.count_with_points(list(many))
-    held = {pk for pk, cards in many.items() if cards * 100 > totals[pk] * percent}
-    for pk in sorted(held):
-        report.refusals.append(_blast_refusal(terms[pk], many[pk], totals[pk]))
-    return held
-
-
-def _blast_refusal(term: Term, cards: int, total: int) -> Refusal:
-    merchant = term.program.merchant
-    applies_plain_rule_once = term.policy.requires_notice != term.program.require_expiration_notice
-    sentence = (
-        f"{merchant.slug}: {cards} of {total} cards with points would expire without a notice in time. "
-        "Nothing of this merchant was expired. If that is meant, run: "
-        f"manage.py expire_points --merchant {merchant.slug} --confirm {cards}"
-        f"{' --without-notice --reason TEXT' if applies_plain_rule_once else ''}"
-    )
-    return Refusal(merchant.slug, cards, sentence)
-
-
-def _database_clock() -> datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        clock: datetime = cursor.fetchone()[0]
-    return clock
-
-
-def _clock_refusal(at: datetime, database: datetime) -> Refusal | None:
-    if abs(at - database) <= timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS):
-        return None
-    sentence = (
-        f"This machine's clock says {at:%Y-%m-%d %H:%M:%S} UTC, the database's {database:%Y-%m-%d %H:%M:%S} UTC. "
-        "Nothing was warned about or expired; set the clocks first."
-    )
-    return Refusal("", 0, sentence)
 
 
 def _close_dead_runs() -> None:

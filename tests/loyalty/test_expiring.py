@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from loyalty.errors import ReasonRequired
 from loyalty.models import Card, Customer, ExpirationRun, Merchant, Program, Transaction
 from loyalty.services import adjustments, expiration
 from notifications.models import Message
@@ -279,17 +280,26 @@ def test_a_run_without_notice_keeps_promises(card):
     expire(LIMIT + days(5))
     promised = balance_of(card).expiration_warned_for
 
-    assert counts(expire(LIMIT + days(19), without_notice=True)) == (0, 0, 0)
+    assert counts(expire(LIMIT + days(19), without_notice=True, reason="Old base")) == (0, 0, 0)
     assert promised == (LIMIT + days(19)).date()
-    assert counts(expire(LIMIT + days(20), without_notice=True)) == (1, 100, 0)
+    assert counts(expire(LIMIT + days(20), without_notice=True, reason="Old base")) == (1, 100, 0)
 
 
 def test_who_is_only_near_the_limit_has_the_full_notice_also_in_a_run_without(card):
-    expire(LIMIT - days(2), without_notice=True)
+    expire(LIMIT - days(2), without_notice=True, reason="Old base")
 
     assert balance_of(card).expiration_warned_for == (LIMIT + days(12)).date()
     assert counts(expire(LIMIT + days(12))) == (0, 0, 0)
     assert counts(expire(LIMIT + days(13))) == (1, 100, 0)
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_run_without_notice_needs_a_reason(card, reason):
+    with pytest.raises(ReasonRequired):
+        expire(GONE, merchant=card.program.merchant, without_notice=True, reason=reason)
+
+    assert not ExpirationRun.objects.exists()
+    assert balance_of(card).points_balance == 100
 
 
 # --- the run's own row

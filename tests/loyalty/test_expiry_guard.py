@@ -141,10 +141,12 @@ def test_a_run_without_notice_is_guarded_too():
     merchant = make_merchant()
     make_cards(merchant, 4, points=10)
 
-    refused = expire(TONIGHT, merchant=merchant, without_notice=True)
+    plainly = {"merchant": merchant, "without_notice": True, "reason": "Old base"}
+
+    refused = expire(TONIGHT, **plainly)
     assert (refused.status, counts(refused)) == ("refused", (0, 0, 0))
 
-    assert counts(expire(TONIGHT, merchant=merchant, without_notice=True, confirmed_cards=4)) == (4, 40, 0)
+    assert counts(expire(TONIGHT, **plainly, confirmed_cards=4)) == (4, 40, 0)
 
 
 def test_a_preview_shows_the_refusal():
