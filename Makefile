@@ -39,18 +39,25 @@ test-slow: venv ## what takes minutes: the whole purchase log, faults at full si
 	@$(BIN)/pytest -m slow --no-cov
 
 .PHONY: check
-check: venv ## lint, format, types, import contract, migrations
+check: venv ## lint, format, types, import contract, migrations, the APIs' description
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache
 	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
 	@$(EMBEDDED) $(BIN)/python manage.py check
+	@mkdir -p .cache
+	@$(EMBEDDED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file .cache/openapi.yaml
+	@cmp .cache/openapi.yaml docs/openapi.yaml || (echo "docs/openapi.yaml is behind the code: run make openapi"; exit 1)
 
 .PHONY: format
 format: venv ## put the code into its format
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+.PHONY: openapi
+openapi: venv ## write docs/openapi.yaml from the code
+	@$(EMBEDDED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 .PHONY: lock
 lock: venv ## write the lock files from requirements.in and tests/requirements.in
