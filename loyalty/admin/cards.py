@@ -15,10 +15,10 @@ from django.utils.safestring import SafeString
 
 from loyalty.admin.actions import Action, Outcome, ReasonForm, WithActions
 from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to
-from loyalty.admin.searching import card_ids, cards_called
 from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
 from loyalty.services import adjustments, restoring
 from loyalty.services.explaining import Movement, explain, keeps_until
+from loyalty.services.searching import card_ids, cards_called
 
 
 class AdjustForm(ReasonForm):

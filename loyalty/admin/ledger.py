@@ -7,9 +7,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from loyalty.admin.screens import MerchantFilter, ViewOnly, link_to, minute_of
-from loyalty.admin.searching import card_ids
 from loyalty.models import IdempotencyKey, Merchant, ReceiptClaim, Store, Transaction
 from loyalty.models.money import spelled
+from loyalty.services.searching import card_ids
 
 
 @admin.register(Transaction)
