@@ -40,6 +40,26 @@ class StoreExists(LoyaltyError):
     """The merchant has another store with this code."""
 
 
+class ProgramNotFound(LoyaltyError):
+    """No program has this number."""
+
+
+class ProgramExists(LoyaltyError):
+    """The merchant has a program already; each has one."""
+
+
+class ProgramChanged(LoyaltyError):
+    """The program has changed since it was looked at; `version` is the one it has now."""
+
+
+class CampaignNotFound(LoyaltyError):
+    """No campaign has this number."""
+
+
+class RewardNotFound(LoyaltyError):
+    """No reward has this number."""
+
+
 class CardNotFound(LoyaltyError):
     """The merchant has no such card."""
 
@@ -82,6 +102,10 @@ class ConflictingCustomer(LoyaltyError):
 
 class CustomerNotFound(LoyaltyError):
     """The merchant has no such customer."""
+
+
+class ContactTaken(LoyaltyError):
+    """Another customer of the merchant has this e-mail address, phone number or external id; `customer_id` says who."""
 
 
 class AlreadyErased(LoyaltyError):

@@ -10,6 +10,8 @@ class MessageError(Exception):
 
 
 class MessageNotFound(MessageError):
+    """No message has this number."""
+
     code = "message_not_found"
 
     def __init__(self) -> None:
@@ -17,6 +19,8 @@ class MessageNotFound(MessageError):
 
 
 class MessageAlreadyWaiting(MessageError):
+    """The message is due, or being sent at this moment."""
+
     code = "message_already_waiting"
 
     def __init__(self) -> None:
@@ -24,6 +28,8 @@ class MessageAlreadyWaiting(MessageError):
 
 
 class MessageHasNoAddress(MessageError):
+    """The message was written without an e-mail address to go to."""
+
     code = "message_has_no_address"
 
     def __init__(self) -> None:
@@ -33,6 +39,8 @@ class MessageHasNoAddress(MessageError):
 
 
 class MessageErased(MessageError):
+    """The personal data of the message has been erased."""
+
     code = "message_erased"
 
     def __init__(self) -> None:

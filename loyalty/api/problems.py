@@ -14,10 +14,17 @@ from rest_framework.response import Response
 
 from loyalty import errors
 from loyalty.errors import LoyaltyError
+from notifications.errors import (
+    MessageAlreadyWaiting,
+    MessageErased,
+    MessageError,
+    MessageHasNoAddress,
+    MessageNotFound,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
-STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
+STATUS: dict[int, tuple[type[LoyaltyError | MessageError], ...]] = {
     400: (errors.InvalidInput, errors.InvalidAmount, errors.ReasonRequired),
     403: (errors.InvalidPin, errors.OwnMembership, errors.VoidNotAllowed, errors.VoidWindowPassed),
     404: (
@@ -25,15 +32,21 @@ STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
         errors.StoreNotFound,
         errors.UserNotFound,
         errors.MembershipNotFound,
+        errors.ProgramNotFound,
+        errors.CampaignNotFound,
+        errors.RewardNotFound,
         errors.CardNotFound,
+        errors.CustomerNotFound,
         errors.RunNotFound,
         errors.TransactionNotFound,
         errors.StaffMemberNotFound,
         errors.StaffSessionNotFound,
         errors.KeyNotFound,
+        MessageNotFound,
     ),
     409: (
         errors.AlreadyEnrolled,
+        errors.AlreadyErased,
         errors.AlreadyMember,
         errors.AlreadyVoided,
         errors.CardChanged,
@@ -41,17 +54,23 @@ STATUS: dict[int, tuple[type[LoyaltyError], ...]] = {
         errors.CardOfAnotherStore,
         errors.ConfirmationRequired,
         errors.ConflictingCustomer,
+        errors.ContactTaken,
         errors.CurrencyFixed,
         errors.DuplicateReceipt,
         errors.EnrolmentClosed,
         errors.IdempotencyKeyExpired,
         errors.InsufficientPoints,
         errors.MerchantExists,
+        MessageAlreadyWaiting,
+        MessageErased,
+        MessageHasNoAddress,
         errors.NotEnoughStamps,
         errors.NotVoidable,
         errors.NothingToChange,
         errors.OutOfStock,
         errors.PointsAlreadySpent,
+        errors.ProgramChanged,
+        errors.ProgramExists,
         errors.RewardNotAvailable,
         errors.RunNotFinished,
         errors.StaffPinsDisabled,
@@ -235,7 +254,7 @@ class Handler(ExceptionHandler):
     """Makes one kind of exception of them all."""
 
     def convert_known_exceptions(self, exc: Exception) -> Exception:
-        if isinstance(exc, LoyaltyError):
+        if isinstance(exc, (LoyaltyError, MessageError)):
             return _Refused(exc)
         if isinstance(exc, RequestDataTooBig):
             return BodyTooLarge()
@@ -255,12 +274,12 @@ class Handler(ExceptionHandler):
 class _Refused(exceptions.APIException):
     """A refusal of a verb, in the protocol's clothes."""
 
-    def __init__(self, refusal: LoyaltyError) -> None:
+    def __init__(self, refusal: LoyaltyError | MessageError) -> None:
         problem = PROBLEMS[refusal.code]
-        super().__init__(refusal.sentence, problem.code)
+        super().__init__(str(refusal), problem.code)
+        self.details = refusal.details if isinstance(refusal, LoyaltyError) else {}
         self.status_code = problem.status
-        self.wait = refusal.details.get("retry_after_seconds")
-        self.refusal = refusal
+        self.wait = self.details.get("retry_after_seconds")
 
 
 class Formatter(ExceptionFormatter):
@@ -272,16 +291,16 @@ class Formatter(ExceptionFormatter):
             return render(PROBLEMS["invalid_request"], sentence, fields=fields)
         problem = PROBLEMS.get(found[0].code) or _by_status(self.exc.status_code)
         if isinstance(self.exc, _Refused):
-            return _render_refusal(problem, self.exc.refusal)
+            return _render_refusal(problem, str(found[0].detail), self.exc.details)
         return render(problem, str(found[0].detail))
 
 
-def _render_refusal(problem: Problem, refusal: LoyaltyError) -> dict[str, Any]:
-    details = {name: value for name, value in refusal.details.items() if name != "field"}
-    name = refusal.details.get("field")
-    fields = [{"pointer": _pointer(name), "code": problem.code, "detail": refusal.sentence}] if name else []
+def _render_refusal(problem: Problem, sentence: str, known: dict[str, Any]) -> dict[str, Any]:
+    details = {name: value for name, value in known.items() if name != "field"}
+    name = known.get("field")
+    fields = [{"pointer": _pointer(name), "code": problem.code, "detail": sentence}] if name else []
     # What is not found is not described: the answer must be that of something unknown.
-    return render(problem, refusal.sentence, fields=fields, details={} if problem.status == 404 else details)
+    return render(problem, sentence, fields=fields, details={} if problem.status == 404 else details)
 
 
 def render(

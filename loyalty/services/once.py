@@ -14,6 +14,7 @@ from django.db import IntegrityError
 
 from loyalty.errors import IdempotencyKeyExpired, IdempotencyKeyReused, LoyaltyError
 from loyalty.models import IdempotencyKey, Transaction
+from notifications.errors import MessageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def once(request: Request | None) -> Iterator[None]:
     """
     try:
         yield
-    except (LoyaltyError, IntegrityError):
+    except (LoyaltyError, MessageError, IntegrityError):
         # While this one waited for the card, its twin was answered: what it looked up was older than that.
         look(request)
         raise
