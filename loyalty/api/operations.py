@@ -5,6 +5,7 @@ what it returns after it, and describes both in OpenAPI. So nothing can be carri
 """
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request as HttpRequest
 from rest_framework.response import Response
 
@@ -116,8 +118,7 @@ def _carry_out(declared: Operation, view: Any, request: HttpRequest, act: Callab
     except once.AnsweredBefore as before:
         if declared.secret:
             raise SecretShownOnce from None
-        answer = before.answer["body"] if "body" in before.answer else render(declared, declared.replay(before.answer))
-        return Response(answer, before.status, headers={REPLAYED: "true"})
+        return Response(_replayed(declared, before.answer), before.status, headers={REPLAYED: "true"})
     if declared.pages:
         return Response(_page(declared, result, request))
     if isinstance(result, StreamingHttpResponse):
@@ -140,6 +141,17 @@ def read(serializer: type[serializers.Serializer[Any]], data: Any) -> dict[str, 
 def render(declared: Operation, result: Any) -> Any:
     """What a verb returned, in the words of the API."""
     return declared.answer(result, many=declared.many).data if declared.answer else None
+
+
+def kept(declared: Operation, result: Any) -> dict[str, Any]:
+    """What an answer can be given from again: its text, because the database would sort its keys; never a secret."""
+    return {"secret": True} if declared.secret else {"body": JSONRenderer().render(render(declared, result)).decode()}
+
+
+def _replayed(declared: Operation, answer: Mapping[str, Any]) -> Any:
+    if "body" in answer:
+        return json.loads(answer["body"]) if answer["body"] else None
+    return render(declared, declared.replay(answer))
 
 
 def row_of(answer: Mapping[str, Any]) -> Transaction:

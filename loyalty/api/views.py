@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from loyalty.api import throttling
 from loyalty.api.authentication import Till, TillAuthentication, UserKeyAuthentication
 from loyalty.api.idempotency import asked_once
-from loyalty.api.operations import Access, Asked, Operation, render
+from loyalty.api.operations import Access, Asked, Operation, kept
 from loyalty.api.parsing import StrictJsonParser
 from loyalty.api.problems import (
     NotAuthenticated,
@@ -197,11 +197,10 @@ class AdminView(ApiView):
         if declared.commits:
             once.look(asked.request)
             result = act(asked)
-            once.record(asked.request, answer={"body": render(declared, result)}, at=asked.at)
+            once.record(asked.request, answer=kept(declared, result), at=asked.at)
             return result
         with once.once(asked.request), transaction.atomic():
             once.look(asked.request)
             result = act(asked)
-            answer = {"secret": True} if declared.secret else {"body": render(declared, result)}
-            once.record(asked.request, answer=answer, card_id=declared.card_of(result), at=asked.at)
+            once.record(asked.request, answer=kept(declared, result), card_id=declared.card_of(result), at=asked.at)
         return result

@@ -29,6 +29,8 @@ class RestoreIn(In):
 class RestoredOut(TransactionOut):
     """The adjustment that gave the points back."""
 
+    example = {**TransactionOut.example, "type": "ADMIN_ADJUSTMENT", "warning": ""}
+
     warning = serializers.SerializerMethodField(help_text="When more came back than ever expired; else empty.")
 
     def get_warning(self, row: Transaction) -> str:
