@@ -18,7 +18,8 @@ WALLET = "and in wallet, as it grows"
 LOOKING = "wallet looks at the nouns of loyalty and asks nothing of its verbs"
 PURE = "verbs and nouns know neither Celery nor REST"
 LEDGER = "balances move in loyalty.services.ledger, called by services only"
-HTTP = re.compile(r"django\.(http|shortcuts|urls|views|contrib\.admin)\b")
+# The admin's log is a table like others: an erasure reaches it too.
+HTTP = re.compile(r"django\.(http|shortcuts|urls|views|contrib\.admin(?!\.models\b))\b")
 
 
 def broken_contracts(root: Path) -> set[str]:
