@@ -232,8 +232,9 @@ def _part_of(row: Transaction, card: Card, taken: _TakenBack, back: Move) -> Mov
     """What takes back the points of a part of a purchase."""
     refunded_minor = taken.refunded_minor + (back.amount_minor or 0)
     rest_minor = (row.amount_minor or 0) - refunded_minor
-    kept = _worth_of_rest(row, rest_minor, card.program.merchant.currency)
-    points, details = _points_there(card, max(0, row.points_delta - taken.points - kept), row)
+    worth = _worth_of_rest(row, rest_minor, card.program.merchant.currency)
+    # A sale that earned less than its worth was capped: nothing is owed until the rest is worth less than the cap.
+    points, details = _points_there(card, max(0, row.points_delta - taken.points - worth), row)
     return replace(
         back,
         points=-points,
@@ -258,14 +259,13 @@ def _require_refundable(row: Transaction, card: Card, taken: _TakenBack, amount_
 
 
 def _worth_of_rest(row: Transaction, rest_minor: int, currency: str) -> int:
-    """What the rest of a purchase would have earned by the terms of its sale."""
+    """What the rest of a purchase would have earned by the terms of its sale, its cap apart."""
     if not rest_minor:
         return 0
     rate, bonus, terms = row.points_per_unit or Decimal(0), 0, row.details
     if "campaign" in terms and rest_minor >= terms["minimum_purchase_minor"]:
         rate, bonus = rate * Decimal(terms["multiplier"]), terms["bonus_points"]
-    # A smaller purchase never earns more, so where it would there was a cap, and it is what the sale earned.
-    return min(points_at(rate, rest_minor, currency) + bonus, row.points_delta)
+    return points_at(rate, rest_minor, currency) + bonus
 
 
 def _points_there(card: Card, owed: int, row: Transaction) -> tuple[int, dict[str, Any]]:
@@ -312,4 +312,4 @@ def _set_free(row: Transaction) -> None:
     if row.receipt_number:
         ReceiptClaim.objects.filter(transaction=row).delete()
     if row.reward_id:
-        Reward.objects.filter(pk=row.reward_id, stock__isnull=False).update(stock=F("stock") + 1)
+        Reward.objects.filter(pk=row.reward_id).update(stock=F("stock") + 1)

@@ -194,6 +194,19 @@ def test_points_that_were_spent_before_the_rest_expired_block_all_the_same(store
         in_the_back_office(sale, NOON + days(182))
 
 
+def test_what_expired_before_the_sale_does_not_matter(store, card):
+    Program.objects.update(refund_policy="block")
+    give(card, 100, at=NOON)
+    expire(NOON + days(166))
+    expire(NOON + days(181))
+    moment = NOON + days(182)
+    sale = earn(store, card, at=moment)
+    spend(store, card, 25, moment)
+
+    with pytest.raises(PointsAlreadySpent):
+        in_the_back_office(sale, moment)
+
+
 def test_points_that_were_restored_and_spent_block_all_the_same(store, card, sale):
     Program.objects.update(refund_policy="block")
     expire(NOON + days(166))
