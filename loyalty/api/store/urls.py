@@ -1,8 +1,9 @@
 from django.urls import path
 
-from loyalty.api.store import cards, program, reversing, sales, staff, stamps
+from loyalty.api.store import cards, program, reports, reversing, sales, staff, stamps
 
 urlpatterns = [
+    *reports.urlpatterns,
     path("program", program.ProgramView.as_view()),
     path("program/rewards", program.Rewards.as_view()),
     path("staff", staff.Staff.as_view()),
