@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser, User
 
 
+# In the list, and no place: what they mean depends on the machine.
+NO_PLACES = {"localtime", "Factory"}
+LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*", re.ASCII)
+
+
 def validate_timezone(name: str) -> None:
-    if name not in available_timezones():
+    if name not in available_timezones() - NO_PLACES:
         raise ValidationError(f"{name} is not a time zone of the IANA list, such as Europe/Luxembourg.")
 
 
@@ -75,6 +81,10 @@ class Merchant(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        if not LOCALE.fullmatch(self.locale):
+            raise ValidationError({"locale": f"{self.locale} is not a language, such as fr or de-CH."})
 
     @property
     def zone(self) -> ZoneInfo:

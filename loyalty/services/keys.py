@@ -169,9 +169,19 @@ def require_label(text: str, *, field: str) -> str:
     Raises:
         InvalidInput: it is empty, too long, or holds characters that are no text.
     """
-    text = text.strip()
+    text = require_text(text, field=field)
     if not 0 < len(text) <= LONGEST_LABEL:
         raise InvalidInput(f"Please give 1 to {LONGEST_LABEL} characters.", field=field)
+    return text
+
+
+def require_text(text: str, *, field: str) -> str:
+    """One line of text without surrounding space.
+
+    Raises:
+        InvalidInput: it holds characters that are no text.
+    """
+    text = text.strip()
     if any(unicodedata.category(character) in NO_TEXT for character in text):
         raise InvalidInput("This holds characters that are no text.", field=field)
     return text

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -90,19 +91,21 @@ def update_staff_member(
 
     Raises:
         StaffMemberNotFound: the merchant has no such staff member.
+        NothingToChange: nothing is given, or it is like this already.
         InvalidInput: the name or the role cannot be used, or a store is not the merchant's.
     """
     member = _locked(merchant, staff_member_id)
-    if display_name is not None:
-        member.display_name = require_label(display_name, field="display_name")
-    if role is not None:
-        member.role = _known_role(role)
-    if stores is not None:
-        _require_own(stores, merchant)
-        member.stores.set(stores)
-    if is_active is not None:
-        member.is_active = is_active
-    member.save(update_fields=["display_name", "role", "is_active"])
+    given: dict[str, Any] = {
+        "display_name": None if display_name is None else require_label(display_name, field="display_name"),
+        "role": None if role is None else _known_role(role),
+        "is_active": is_active,
+    }
+    changed = {name: value for name, value in given.items() if value not in (None, getattr(member, name))}
+    if not _moved(member, stores, merchant) and not changed:
+        raise NothingToChange("Nothing is different from what is there.")
+    for name, value in changed.items():
+        setattr(member, name, value)
+    member.save(update_fields=list(changed))
     if not member.is_active:
         _end_sessions(member, at=at)
     log.info("loyalty.staff_member_changed", staff_member_id=member.pk, role=member.role, is_active=member.is_active)
@@ -242,6 +245,15 @@ def _known_role(role: str) -> str:
 def _require_own(stores: Collection[Store], merchant: Merchant) -> None:
     if any(store.merchant_id != merchant.pk for store in stores):
         raise InvalidInput("Choose only stores of the same merchant.", field="stores")
+
+
+def _moved(member: StaffMember, stores: Collection[Store] | None, merchant: Merchant) -> bool:
+    """Let them work at these stores, if any are given. False: they work there already."""
+    if stores is None or {store.pk for store in stores} == set(member.stores.values_list("pk", flat=True)):
+        return False
+    _require_own(stores, merchant)
+    member.stores.set(stores)
+    return True
 
 
 def _end_sessions(member: StaffMember, *, at: datetime) -> None:
