@@ -232,10 +232,8 @@ class UserApiKeyAdmin(Issuing, ViewOnly):
         return super().get_fieldsets(request, obj)
 
     def may(self, request: HttpRequest, action: Action, thing: UserApiKey) -> bool:
-        """The key must be the user's own; platform admins may end any."""
-        return request.user.has_perm(action.permission) and (
-            request.user.is_superuser or thing.user_id == request.user.pk
-        )
+        """Who sees a key may end it: it is their own, or they are platform admins."""
+        return request.user.has_perm(action.permission)
 
     def issue(self, request: HttpRequest, answers: Mapping[str, Any], at: datetime) -> tuple[Model, Outcome]:
         user = answers.get("user") or cast(User, request.user)

@@ -264,8 +264,10 @@ def test_a_new_pin_replaces_the_old_one_and_ends_a_lock(admin_client):
     member = add(store.merchant)
     lock(store, member)
 
-    pin = secret_of(admin_client.post(page(StaffMember, "new-pin", member.pk), {"pin": ""}))
+    answer = admin_client.post(page(StaffMember, "new-pin", member.pk), {"pin": ""})
 
+    pin = secret_of(answer)
+    assert not list(answer.context["messages"])
     assert state(member) == (0, None)
     assert refused(store, member, PIN).code == "invalid_pin"
     assert lets_in(store, member, pin)
