@@ -220,6 +220,17 @@ def test_the_day_is_that_of_the_merchants_calendar():
     assert refused.value.details["retry_after_seconds"] == 60
 
 
+def test_after_midnight_a_card_may_still_cool_but_has_all_stamps_of_the_day(store, card):
+    midnight = datetime(2026, 3, 3, tzinfo=UTC)
+    stamp(store, card, midnight - timedelta(minutes=5), count=5)
+
+    with pytest.raises(StampCooldown, match="from 00:10") as refused:
+        stamp(store, card, midnight)
+
+    assert refused.value.details["remaining_stamps_today"] == 5
+    assert stamp(store, card, midnight + timedelta(minutes=10)).details["remaining_stamps_today"] == 4
+
+
 def test_voided_stamps_do_not_count_for_the_day(store, card):
     row = stamp(store, card, count=5)
     void(row)
