@@ -152,10 +152,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "tryItOutEnabled": False},
     "COMPONENT_SPLIT_REQUEST": False,
     "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
         "loyalty.api.schema.share_problems",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "MembershipRole": "loyalty.models.Membership.Role",
+        "StaffRole": "loyalty.models.StaffMember.Role",
+    },
     "TAGS": [
         {"name": "Loyalty - Store", "description": "What a till does, with the key of its store."},
         {"name": "Loyalty - Admin", "description": "What a back office does, with the key of a user or a login."},
@@ -173,6 +176,7 @@ LOYALTY_THROTTLES = {
     "staff_sessions": env.int("LOYALTY_THROTTLE_STAFF_SESSIONS", default=10),
     "admin": env.int("LOYALTY_THROTTLE_ADMIN", default=600),
 }
+LOYALTY_IMPORT_MAX_BYTES = env.int("LOYALTY_IMPORT_MAX_BYTES", default=10_000_000)
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",

@@ -62,7 +62,7 @@ class Operation:
     `answer` renders what the function returns; None answers nothing (204). `pages` is the order of a list, whose
     function returns a QuerySet. `keyed`: the request's key goes to the verb, which does it once. `commits`: the verb
     commits as it goes and may be repeated, so the answer is kept afterwards. `secret`: the answer holds something that
-    is shown once. `card_of` names the card that an answer tells about. `staff_role` and `access` say who may.
+    is shown once. `file_of` are the columns of a file that is answered. `card_of` names the card that an answer tells about. `staff_role` and `access` say who may.
     """
 
     name: str
@@ -84,6 +84,8 @@ class Operation:
     replay: Callable[[Mapping[str, Any]], Any] = field(default=lambda answer: row_of(answer))  # noqa: PLW0108  defined below
     card_of: Callable[[Any], int | None] = field(default=lambda result: None)
     media_type: str = "application/json"
+    body_media_types: Sequence[str] = ("application/json",)
+    file_of: Sequence[str] = ()
 
 
 OPERATIONS: dict[str, Operation] = {}

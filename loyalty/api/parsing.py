@@ -14,20 +14,26 @@ class StrictJsonParser(JSONParser):
     def parse(
         self, stream: Any, media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body = stream.read(limit + 1)
-        if len(body) > limit:
-            raise BodyTooLarge(f"A body has at most {limit:,} bytes.")
-        try:
-            return json.loads(  # type: ignore[no-any-return]
-                body.decode(), object_pairs_hook=_without_twins, parse_constant=_refuse_constant
-            )
-        except UnicodeDecodeError:
-            raise MalformedJson("The body is not UTF-8.") from None
-        except RecursionError:
-            raise MalformedJson("The body is nested too deeply.") from None
-        except ValueError as error:
-            raise MalformedJson(f"The body is not valid JSON: {error}") from None
+        return read_json(stream, limit=settings.DATA_UPLOAD_MAX_MEMORY_SIZE)  # type: ignore[no-any-return]
+
+
+def read_json(stream: Any, *, limit: int) -> Any:
+    """The JSON of a body.
+
+    Raises:
+        BodyTooLarge: it has more bytes than the limit. MalformedJson: it is none, or names a key twice.
+    """
+    body = stream.read(limit + 1)
+    if len(body) > limit:
+        raise BodyTooLarge(f"A body has at most {limit:,} bytes.")
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_without_twins, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise MalformedJson("The body is not UTF-8.") from None
+    except RecursionError:
+        raise MalformedJson("The body is nested too deeply.") from None
+    except ValueError as error:
+        raise MalformedJson(f"The body is not valid JSON: {error}") from None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

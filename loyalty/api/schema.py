@@ -15,6 +15,7 @@ from loyalty.api.fields import LARGEST_ID
 from loyalty.api.operations import NoFields, Operation
 from loyalty.api.problems import MEDIA_TYPE, Problem
 from loyalty.api.views import STORE_TAG, ApiView
+from loyalty.errors import IdempotencyKeyReused
 
 ALWAYS: tuple[type[Exception], ...] = (
     problems.InvalidRequest,
@@ -26,7 +27,8 @@ ALWAYS: tuple[type[Exception], ...] = (
 )
 WITH_BODY = (problems.MalformedJson, problems.BodyTooLarge, problems.UnsupportedMediaType)
 AT_TILLS = (problems.InvalidStaffSession, problems.StoreNotActive)
-ONCE = (problems.IdempotencyKeyRequired, problems.CardBusy)
+ONCE = (problems.IdempotencyKeyRequired, problems.CardBusy, IdempotencyKeyReused)
+ROWS = {"type": "array", "items": {"type": "object", "additionalProperties": True}}
 KEY_PATTERN = "^[!-~]{8,128}$"
 
 
@@ -81,7 +83,11 @@ class OperationSchema(AutoSchema):
         return inspect.cleandoc(self._method.__doc__ or "")
 
     def get_request_serializer(self) -> Any:
-        return None if self.declared.body is NoFields else self.declared.body
+        if self.declared.body is NoFields:
+            return None
+        if "text/csv" in self.declared.body_media_types:
+            return {"text/csv": {"type": "string"}, "application/json": ROWS}
+        return self.declared.body
 
     def get_override_parameters(self) -> list[Any]:
         parameters: list[Any] = [_path_parameter(name) for name in self._path_names()]
@@ -101,7 +107,11 @@ class OperationSchema(AutoSchema):
     def get_response_serializers(self) -> Any:
         answer = self._answer()
         responses: dict[Any, Any] = {(self.declared.status, self.declared.media_type): answer}
-        if answer is None:
+        if self.declared.file_of:
+            properties: dict[str, Any] = {column: {} for column in self.declared.file_of}
+            rows = {"type": "array", "items": {"type": "object", "properties": properties}}
+            responses = {(200, "text/csv"): {"type": "string"}, (200, "application/json"): rows}
+        elif answer is None:
             responses = {self.declared.status: None}
         for status, found in _by_status(self.refusals).items():
             responses[status, MEDIA_TYPE] = OpenApiResponse(ProblemOut, description=_listed(found))

@@ -1,6 +1,6 @@
 """What the operations of each API share: who may ask, and how a request is done once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -9,7 +9,8 @@ from django.db import models, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.renderers import JSONRenderer
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
@@ -37,8 +38,8 @@ RANKS = [StaffMember.Role.CASHIER, StaffMember.Role.SUPERVISOR, StaffMember.Role
 class ApiView(APIView):
     """A place of the API. Each of its methods is an `operation`."""
 
-    renderer_classes = (JSONRenderer,)
-    parser_classes = (StrictJsonParser,)
+    renderer_classes: Sequence[type[BaseRenderer]] = (JSONRenderer,)
+    parser_classes: Sequence[type[BaseParser]] = (StrictJsonParser,)
     permission_classes = ()
     throttle_classes = ()
     metadata_class = None
