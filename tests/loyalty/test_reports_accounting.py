@@ -76,10 +76,11 @@ def test_an_earlier_liability_knows_nothing_of_what_came_later():
 
 def test_a_day_ends_at_midnight_in_the_shop():
     merchant = make_merchant(timezone="America/New_York")
-    make_card(merchant, points=50, at=datetime(2026, 2, 1, 4, 30, tzinfo=UTC))  # 23:30 on 31 January
+    midnight = datetime(2026, 2, 1, 5, tzinfo=UTC)
+    make_card(merchant, points=50, at=midnight - timedelta(minutes=30))
+    make_card(merchant, points=7, at=midnight)
 
-    assert liability(merchant, date(2026, 1, 30)).points == 0
-    assert liability(merchant, date(2026, 1, 31)).points == 50
+    assert [liability(merchant, date(2026, *local)).points for local in [(1, 30), (1, 31), (2, 1)]] == [0, 50, 57]
 
 
 def test_a_merchant_without_a_program_owes_nothing():

@@ -140,15 +140,6 @@ def test_a_sale_from_before_the_enrolment_is_of_no_month():
     assert [cohort.active for cohort in cohorts(store)] == [[0, 0, 0], [0, 0], [0]]
 
 
-def test_a_till_whose_clock_is_fast_counts_in_the_month_that_has_begun_there():
-    store = make_store()
-    card = make_card(store.merchant, at=moment("2026-01-31T23:58"))
-    buy(store, card, moment("2026-01-31T23:58"), moment=moment("2026-02-01T00:02"))
-
-    assert cohorts(store)[0].active == [0, 1, 0]
-    assert cohorts(store, 1)[0].cards == 0
-
-
 def test_closed_cards_stay_in_their_cohort_and_other_merchants_have_their_own():
     store = make_store()
     card = make_card(store.merchant, at=moment("2026-01-10T12:00"))

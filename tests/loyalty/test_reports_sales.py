@@ -98,6 +98,13 @@ def test_a_late_sale_counts_in_the_month_of_the_sale(till):
     assert amounts(store) == [(0, 0, 0), (1, 1000, 0), (0, 0, 0)]
 
 
+def test_a_sale_of_a_till_whose_clock_is_fast_counts_in_the_month_that_has_begun_there(till):
+    store, card = till
+    sell(store, card, 1000, moment("2026-01-31T23:58"), transaction_at=moment("2026-02-01T00:02"))
+
+    assert [month.total.amount_minor for month in months(store, 1)] == [1000, 0]
+
+
 def test_a_void_counts_in_the_month_in_which_it_was_made(till):
     store, card = till
     sale = sell(store, card, 1000, moment("2026-01-31T12:00"))
@@ -173,6 +180,39 @@ def test_redeemed_points_are_a_share_of_what_was_bought(till):
     takings = this_month(store)
 
     assert (takings.points_redeemed, takings.redeemed_value_minor, takings.redeemed_share) == (100, 200, "0.2500")
+
+
+def test_a_month_that_took_back_more_sales_than_it_made_has_no_average(till):
+    store, card = till
+    old = [sell(store, card, 100, moment("2026-02-20T12:00")) for _ in range(2)]
+    sell(store, card, 500)
+    for sale in old:
+        void(sale)
+
+    takings = this_month(store)
+
+    assert (takings.sales, takings.amount_minor, takings.average_basket_minor) == (-1, 300, None)
+
+
+def test_a_month_that_took_back_more_than_it_sold_has_no_share(till):
+    store, card = till
+    sale = sell(store, card, 500, moment("2026-02-20T12:00"))
+    redeeming.redeem_points(store=store, card_id=card.pk, points=400, at=NOON)
+    void(sale)
+
+    takings = this_month(store)
+
+    assert (takings.amount_minor, takings.redeemed_value_minor, takings.redeemed_share) == (-500, 800, None)
+
+
+def test_a_month_that_took_back_more_points_than_were_redeemed_has_no_share(till):
+    store, card = till
+    sell(store, card, 500)
+    void(redeeming.redeem_points(store=store, card_id=card.pk, points=10, at=moment("2026-02-20T12:00")))
+
+    takings = this_month(store)
+
+    assert (takings.points_redeemed, takings.redeemed_value_minor, takings.redeemed_share) == (-10, -20, None)
 
 
 def test_a_month_without_anything_has_no_share(till):

@@ -93,7 +93,7 @@ WITH cohort AS (
 SELECT month, NULL, count(*) FROM cohort GROUP BY month
 UNION ALL
 SELECT cohort.month, visits.month, count(*)
-FROM cohort JOIN visits ON visits.card_id = cohort.card_id AND visits.month >= cohort.month
+FROM cohort JOIN visits ON visits.card_id = cohort.card_id
 GROUP BY cohort.month, visits.month
 """
 
