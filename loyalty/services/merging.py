@@ -106,7 +106,7 @@ def final_target(card: Card) -> Card:
 
 def _require_two(source_id: int, target_id: int) -> None:
     if source_id == target_id:
-        raise InvalidInput("A card cannot be merged into itself. Choose another one.", field="target_id")
+        raise InvalidInput("A card cannot be merged into itself. Choose another one.", field="target_card_id")
 
 
 def _lock(source_id: int, target_id: int, *, merchant: Merchant, request: Request | None) -> tuple[Card, Card]:

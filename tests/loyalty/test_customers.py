@@ -23,11 +23,11 @@ EVERYTHING = {
 }
 
 
-def change(customer, at=NOON, **changes) -> Customer:
+def change(customer, at=NOON, **changes):
     return update_customer(merchant=customer.merchant, customer_id=customer.pk, changes=changes, actor="ana", at=at)
 
 
-def columns(customer) -> dict:
+def columns(customer):
     return Customer.objects.values().get(pk=customer.pk)
 
 

@@ -1,3 +1,10 @@
-from loyalty.api.admin import restoring
+from loyalty.api.admin import bulk, card_changes, cards, customers, restoring, transactions
 
-urlpatterns = [*restoring.urlpatterns]
+urlpatterns = [
+    *bulk.urlpatterns,
+    *card_changes.urlpatterns,
+    *cards.urlpatterns,
+    *customers.urlpatterns,
+    *restoring.urlpatterns,
+    *transactions.urlpatterns,
+]
