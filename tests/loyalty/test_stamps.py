@@ -468,11 +468,13 @@ def test_a_repeated_offline_stamp_is_answered_even_when_it_has_become_too_old(st
 @pytest.mark.django_db(transaction=True)
 def test_stamps_cost_no_more_statements_than_a_sale():
     store = make_store(make_merchant(kind="hybrid", stamps_target=1))
-    card = make_card(store.merchant)
-    request = request_of(store)
+    card = make_card(store.merchant, points=10)
+    expire(NOON + days(166))
+    expire(NOON + days(181))
+    moment, first, second = NOON + days(182), request_of(store), request_of(store, "key-0002")
 
-    assert round_trips(lambda: stamp(store, card, request=request)) <= 5
-    assert round_trips(lambda: redeem(store, card, request=request_of(store, "key-0002"))) <= 4
+    assert round_trips(lambda: stamp(store, card, moment, request=first)) <= 5
+    assert round_trips(lambda: redeem(store, card, moment, request=second)) <= 4
 
 
 def test_points_and_stamps_of_a_hybrid_card_go_their_own_ways():
