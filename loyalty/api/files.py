@@ -6,6 +6,7 @@ import io
 import json
 import re
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from itertools import chain, islice
@@ -31,7 +32,8 @@ class Spooled:
     """A file that was sent, in a temporary one that goes with this object."""
 
     def __init__(self) -> None:
-        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  goes with this object
+        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  closed, and so deleted, with this object
+        weakref.finalize(self, self._file.close)
         self._sha256 = hashlib.sha256()
         self.size = 0
 
