@@ -155,6 +155,16 @@ def test_a_quiet_day_is_not_flagged(earns, flagged):
     assert len(flags(store.merchant)) == flagged
 
 
+def test_staff_are_measured_by_their_own_earns():
+    store = make_store()
+    card, bo, ana = make_card(store.merchant), make_staff(store), make_staff(store, "Ana")
+    sell(store, card, bo, 10)
+    for _ in range(45):
+        sell(store, make_card(store.merchant), ana)
+
+    assert [(flag.staff_member_id, flag.reason) for flag in flags(store.merchant)] == [(bo.pk, "10 of 10 purchases")]
+
+
 def test_stamps_are_watched_beside_purchases():
     store = make_store(make_merchant(kind="hybrid", cooldown_minutes=0, max_daily_stamps=100))
     card, bo = make_card(store.merchant), make_staff(store)
