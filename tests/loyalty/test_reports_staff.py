@@ -132,6 +132,22 @@ def test_a_day_of_flags_is_one_in_the_shop():
     assert by_day == []
 
 
+def test_a_till_that_was_offline_for_days_raises_no_flag():
+    store = make_store()
+    card, bo = make_card(store.merchant, at=NOON - days(9)), make_staff(store)
+    for number in range(12):
+        earning.earn(
+            store=store,
+            card_id=card.pk,
+            amount_minor=500,
+            staff_member=bo,
+            at=NOON,
+            transaction_at=NOON - days(number % 2),
+        )
+
+    assert [flag for flag in flags(store.merchant, TODAY - timedelta(days=1)) if flag.day] == []
+
+
 @pytest.mark.parametrize(("others", "is_flagged"), [(11, True), (12, False)])
 def test_a_card_with_more_than_a_fifth_of_somebodys_earns_is_flagged(others, is_flagged):
     store = make_store()
