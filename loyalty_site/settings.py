@@ -155,10 +155,6 @@ SPECTACULAR_SETTINGS = {
         "loyalty.api.schema.share_problems",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {
-        "MembershipRole": "loyalty.models.Membership.Role",
-        "StaffRole": "loyalty.models.StaffMember.Role",
-    },
     "TAGS": [
         {"name": "Loyalty - Store", "description": "What a till does, with the key of its store."},
         {"name": "Loyalty - Admin", "description": "What a back office does, with the key of a user or a login."},

@@ -1,10 +1,31 @@
-from loyalty.api.admin import bulk, card_changes, cards, customers, restoring, transactions
+from loyalty.api.admin import (
+    access,
+    bulk,
+    card_changes,
+    cards,
+    customers,
+    exports,
+    imports,
+    merchants,
+    reports,
+    restoring,
+    staff,
+    stores,
+    transactions,
+)
 
 urlpatterns = [
+    *access.urlpatterns,
     *bulk.urlpatterns,
     *card_changes.urlpatterns,
     *cards.urlpatterns,
     *customers.urlpatterns,
+    *exports.urlpatterns,
+    *imports.urlpatterns,
+    *merchants.urlpatterns,
+    *reports.urlpatterns,
     *restoring.urlpatterns,
+    *staff.urlpatterns,
+    *stores.urlpatterns,
     *transactions.urlpatterns,
 ]
