@@ -1,102 +1,38 @@
-"""Cards: their facts, their story in words, and what may be done to one by hand."""
+"""Cards: their facts, their story in words, and what may be done to one by hand, or to several."""
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections import Counter
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from loyalty.admin.actions import Action, Outcome, ReasonForm, WithActions
+from loyalty.admin import card_actions
+from loyalty.admin.actions import Action, ReasonForm, WithActions, add_refusal, form_page
+from loyalty.admin.card_actions import MAY_CHANGE, MERGE, MergeForm, TargetForm
 from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to
-from loyalty.models import Card, CardBalance, ExemptionChange, Merchant, Transaction, TransactionType
-from loyalty.services import adjustments, restoring
+from loyalty.errors import LoyaltyError
+from loyalty.models import Card, CardBalance, ExemptionChange, Merchant
+from loyalty.services import bulk, merging
 from loyalty.services.explaining import Movement, explain, keeps_until
+from loyalty.services.finding import look_up
 from loyalty.services.searching import card_ids, cards_called
 
-
-class AdjustForm(ReasonForm):
-    points = forms.IntegerField(
-        required=False,
-        initial=0,
-        help_text="To add, such as 50, or to take, such as -50. Only added points are activity.",
-    )
-    stamps = forms.IntegerField(required=False, initial=0, help_text="To add, or to take with a minus sign.")
-    field_order = ("points", "stamps", "reason")
+# Each is a field of the form, and Django takes no form with more than 1,000.
+MOST_AT_ONCE = 500
 
 
-class RestoreForm(ReasonForm):
-    points = forms.IntegerField(min_value=1, help_text="Suggested: what last expired and was not given back.")
-    field_order = ("points", "reason")
+class SuspendSelectedForm(ReasonForm):
+    """The page between the list and its action: the same choice again, with a reason."""
 
-
-def adjust(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
-    row = adjustments.adjust(
-        merchant=card.program.merchant,
-        card_id=card.pk,
-        points=answers["points"] or 0,
-        stamps=answers["stamps"] or 0,
-        reason=answers["reason"],
-        actor=actor,
-        at=at,
-        seen_version=answers["seen_version"],
-    )
-    return Outcome(f"Adjusted. The card now holds {counted(row.points_balance_after, 'point')}.")
-
-
-def restore(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
-    restoration = restoring.restore_points(
-        merchant=card.program.merchant,
-        card_id=card.pk,
-        points=answers["points"],
-        reason=answers["reason"],
-        actor=actor,
-        at=at,
-        seen_version=answers["seen_version"],
-    )
-    restored, holds = counted(answers["points"], "point"), counted(restoration.points_balance, "point")
-    return Outcome(f"Restored {restored}. The card now holds {holds}.", restoration.warning)
-
-
-def exempt(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
-    adjustments.exempt_from_expiry(
-        merchant=card.program.merchant, card_id=card.pk, reason=answers["reason"], actor=actor, at=at
-    )
-    return Outcome("The card is exempt from expiry.")
-
-
-def end_exemption(card: Card, answers: Mapping[str, Any], actor: str, at: datetime) -> Outcome:
-    adjustments.end_exemption(
-        merchant=card.program.merchant, card_id=card.pk, reason=answers["reason"], actor=actor, at=at
-    )
-    return Outcome("The exemption has ended. The customer is warned in time before anything expires.")
-
-
-def story(card: Card, at: datetime) -> list[str]:
-    """What the card holds and why, and what last happened to it."""
-    told = explain(merchant=card.program.merchant, card_id=card.pk, at=at, movements=3)
-    return [*told.sentences, *(f"{day_of(move.happened_on)}: {move.sentence}" for move in told.movements)]
-
-
-def last_expired(card: Card) -> dict[str, Any]:
-    """The points of the latest expiry that nobody has given back."""
-    expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
-    latest = expiries.not_given_back().order_by("-seq").first()
-    return {"points": -latest.points_delta} if latest else {}
-
-
-def version(card: Card) -> int:
-    return card.balance.version
-
-
-def in_use(card: Card) -> bool:
-    return card.status in Card.IN_USE
+    action = forms.CharField(widget=forms.HiddenInput)
+    _selected_action = forms.Field(widget=forms.MultipleHiddenInput)
 
 
 def _movement(movement: Movement) -> dict[str, str]:
@@ -109,56 +45,19 @@ def _movement(movement: Movement) -> dict[str, str]:
     }
 
 
-MAY_CHANGE = "loyalty.change_card"
-ADJUST = Action(
-    slug="adjust",
-    label="Adjust",
-    intro="Adds or takes points or stamps by hand. The customer is not told.",
-    permission=MAY_CHANGE,
-    form=AdjustForm,
-    perform=adjust,
-    fits=in_use,
-    facts=story,
-    version=version,
-)
-RESTORE = Action(
-    slug="restore-points",
-    label="Restore points",
-    intro="Gives expired points back. They live a full term again, and the customer is told by mail.",
-    permission=MAY_CHANGE,
-    form=RestoreForm,
-    perform=restore,
-    fits=in_use,
-    facts=story,
-    initial=last_expired,
-    version=version,
-    restores=True,
-)
-EXEMPT = Action(
-    slug="exempt",
-    label="Exempt from expiry",
-    intro="Takes the card out of expiry: no warnings, and nothing expires, until the exemption is ended.",
-    permission=MAY_CHANGE,
-    perform=exempt,
-    fits=lambda card: in_use(card) and not card.expiration_exempt,
-    facts=story,
-)
-END_EXEMPTION = Action(
-    slug="end-exemption",
-    label="End exemption",
-    intro="Puts the card back into expiry. The customer is warned again, in full time, before anything expires.",
-    permission=MAY_CHANGE,
-    perform=end_exemption,
-    fits=lambda card: in_use(card) and card.expiration_exempt,
-    facts=story,
-)
+def _chosen(request: HttpRequest, cards: list[Card]) -> dict[str, Any]:
+    return {"action": request.POST.get("action"), "_selected_action": [card.pk for card in cards]}
 
 
 @admin.register(Card)
 class CardAdmin(WithActions, ViewOnly):
     menu = "Cards"
     merchant_path = "program__merchant"
-    page_actions = (RESTORE, ADJUST, EXEMPT, END_EXEMPTION)
+    page_actions = (
+        *(card_actions.RESTORE, card_actions.ADJUST, card_actions.EXEMPT, card_actions.END_EXEMPTION),
+        *(card_actions.SUSPEND, card_actions.REACTIVATE, card_actions.REPLACE, MERGE, card_actions.CLOSE),
+    )
+    actions = ("suspend_selected",)
     change_form_template = "admin/loyalty/card/change_form.html"
 
     list_display = ("card_number", "holder", "merchant", "state", "points", "last_activity", "last_day")
@@ -199,6 +98,82 @@ class CardAdmin(WithActions, ViewOnly):
                 "messages_url": f"{reverse('admin:notifications_message_changelist')}?q={card.pk}",
             }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def _form_page(self, request: HttpRequest, thing: Any, action: Action, form: forms.Form) -> HttpResponse:
+        if action is MERGE and not form.is_bound:
+            return self._choose_target(request, thing)
+        return super()._form_page(request, thing, action, form)
+
+    def _choose_target(self, request: HttpRequest, card: Card) -> HttpResponse:
+        """Which card takes over; once that is known, what would move, and the form that does it. Reads only."""
+        form = TargetForm(request.GET if "other" in request.GET else None)
+        page: dict[str, Any] = {
+            "title": MERGE.label,
+            "subtitle": str(card),
+            "intro": MERGE.intro,
+            "back": reverse("admin:loyalty_card_change", args=[card.pk]),
+            "thing": card,
+        }
+        if form.is_bound and form.is_valid():
+            try:
+                target = look_up(merchant=card.program.merchant, q=form.cleaned_data["other"])
+                report = merging.preview_merge(
+                    merchant=card.program.merchant, source_id=card.pk, target_id=target.pk, at=timezone.now()
+                )
+            except LoyaltyError as refusal:
+                add_refusal(form, refusal)
+            else:
+                page |= {"facts": card_actions.foreseen(card, target, report), "seen_version": card.balance.version}
+                return form_page(self, request, MergeForm(initial={"target": target.pk}), submit="Merge", **page)
+        page |= {"facts": card_actions.story(card, timezone.now()), "method": "get"}
+        return form_page(self, request, form, submit="Show what would move", **page)
+
+    def has_suspend_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(MAY_CHANGE)
+
+    @admin.action(description="Suspend selected cards", permissions=["suspend"])
+    def suspend_selected(self, request: HttpRequest, queryset: QuerySet[Card]) -> HttpResponse | None:
+        cards = list(queryset[: MOST_AT_ONCE + 1])
+        merchants = {card.program.merchant for card in cards}
+        if len(merchants) != 1 or len(cards) > MOST_AT_ONCE:
+            sentence = f"Choose up to {MOST_AT_ONCE} cards of one merchant. The filter on the right helps."
+            self.message_user(request, sentence, messages.ERROR)
+            return None
+        [merchant] = merchants
+        if not Merchant.objects.managed_by(request.user).filter(pk=merchant.pk).exists():
+            raise PermissionDenied
+        form = SuspendSelectedForm(request.POST if "reason" in request.POST else None, initial=_chosen(request, cards))
+        if not (form.is_bound and form.is_valid()):
+            return form_page(
+                self,
+                request,
+                form,
+                title="Suspend selected cards",
+                intro=card_actions.SUSPEND.intro,
+                facts=[f"Cards of {merchant}: {', '.join(map(str, cards))}"],
+                submit=f"Suspend {counted(len(cards), 'card')}",
+                back=request.get_full_path(),
+            )
+        report = bulk.deactivate_cards(
+            merchant=merchant,
+            card_ids=[card.pk for card in cards],
+            reason=form.cleaned_data["reason"],
+            actor=request.user.get_username(),
+            at=timezone.now(),
+        )
+        self._tell(request, cards, report)
+        return None
+
+    def _tell(self, request: HttpRequest, cards: list[Card], report: bulk.BulkReport) -> None:
+        done = set(report.done_card_ids)
+        for card in cards:
+            if card.pk in done:
+                self.log_change(request, card, f"{card_actions.SUSPEND.label}.")
+        self.message_user(request, f"Suspended {counted(len(done), 'card')}.", messages.SUCCESS)
+        for sentence, number in Counter(skipped.sentence for skipped in report.skipped).items():
+            self.message_user(request, f"Left {counted(number, 'card')} alone: {sentence}", messages.WARNING)
+        if failed := report.failed_card_ids:
+            self.message_user(request, f"Failed, see the log: {', '.join(map(str, failed))}.", messages.ERROR)
 
     @admin.display(description="customer")
     def holder(self, card: Card) -> SafeString | str:
