@@ -81,10 +81,10 @@ class TransactionOut(serializers.Serializer[Transaction]):
         return written(row.amount_minor, row.merchant.currency)
 
     def get_shortfall_points(self, row: Transaction) -> int:
-        return int(_detail(row, "shortfall") or 0)
+        return 0 if row.type == TransactionType.STAMP_VOIDED else _shortfall(row)
 
     def get_shortfall_stamps(self, row: Transaction) -> int:
-        return int(_detail(row, "shortfall_stamps") or 0)
+        return _shortfall(row) if row.type == TransactionType.STAMP_VOIDED else 0
 
     @extend_schema_field({"type": "string", "format": "date-time", "nullable": True})
     def get_next_stamp_at(self, row: Transaction) -> Any:
@@ -97,6 +97,10 @@ class TransactionOut(serializers.Serializer[Transaction]):
     @extend_schema_field({"type": "array", "items": {"type": "string"}})
     def get_warnings(self, row: Transaction) -> list[str]:
         return ["activity_predates_expiration"] if _detail(row, "activity_predates_expiration") else []
+
+
+def _shortfall(row: Transaction) -> int:
+    return int(_detail(row, "shortfall") or 0)
 
 
 def _detail(row: Transaction, name: str) -> Any:

@@ -87,8 +87,9 @@ def earn(
         DailyLimitReached: the card has earned as often today as the program allows.
         AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
-    moment = accepted_moment(transaction_at or at, at=at)
     with once(request), _receipts_earn_once(receipt_number), transaction.atomic():
+        # Inside: a late repeat of an offline sale is answered, however old the sale has become.
+        moment = accepted_moment(transaction_at or at, at=at)
         card = ledger.lock(card_id, merchant=store.merchant, request=request)
         require_usable(card, store=store)
         require_kind(card.program, Program.Kind.POINTS)

@@ -168,3 +168,20 @@ def test_twins_at_the_same_moment_do_it_once(journey):
 
     assert sorted(word for word, _ in outcomes) == ["did"] + ["was told"] * 7
     assert len({number for _, number in outcomes}) == 1
+
+
+def test_a_late_repeat_of_an_offline_sale_is_answered(till):
+    store, card = till
+    request = request_of(store.merchant)
+    row = earn(store, card, request, transaction_at=NOON)
+
+    with pytest.raises(AnsweredBefore) as again:
+        earning.earn(
+            store=store,
+            card_id=card.pk,
+            amount_minor=1000,
+            transaction_at=NOON,
+            at=NOON + timedelta(days=9),
+            request=request,
+        )
+    assert again.value.answer == {"transaction": row.pk}

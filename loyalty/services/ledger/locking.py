@@ -1,18 +1,16 @@
 """Cards locked until the transaction ends, with all that the rules need to decide."""
 
-import itertools
 import json
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import connection, models
+from django.db import connection
 
 from loyalty.errors import CardNotFound
 from loyalty.models import Card, CardBalance, Customer, IdempotencyKey, Merchant, Program
+from loyalty.services.instances import column_names, read, read_if_any
 from loyalty.services.once import Request, judge
-
-M = TypeVar("M", bound=models.Model)
 
 
 def lock(card_id: int, *, merchant: Merchant, request: Request | None = None) -> Card:
@@ -37,15 +35,11 @@ def lock(card_id: int, *, merchant: Merchant, request: Request | None = None) ->
     columns = iter(row)
     card = _card_with_all(columns)
     if request:
-        transaction_id, *found = columns
-        judge(request, _answered(found) if any(found) else None, transaction_id)
+        transaction_id, found = next(columns), read_if_any(IdempotencyKey, columns)
+        if found:
+            found.answer = json.loads(found.answer)  # type: ignore[arg-type]  as the database gave it
+        judge(request, found, transaction_id)
     return card
-
-
-def _answered(columns: list[Any]) -> IdempotencyKey:
-    key = _read(IdempotencyKey, iter(columns))
-    key.answer = json.loads(key.answer)
-    return key
 
 
 LOCKED_WITH = (CardBalance, Card, Customer, Program, Merchant)
@@ -64,9 +58,9 @@ def _lock_statement(owner: str | None) -> str:
     Written out because compiling it from a queryset costs a till more than the database does. It locks the card's
     row too: after a wait, only locked rows are returned as they are then.
     """
-    columns, answered = _column_names(*LOCKED_WITH), ""
+    columns, answered = column_names(*LOCKED_WITH), ""
     if owner:
-        columns += ", earlier.id, " + _column_names(IdempotencyKey)
+        columns += ", earlier.id, " + column_names(IdempotencyKey)
         of_tills = "AND loyalty_idempotencykey.user_id IS NULL" if owner == "merchant_id" else ""
         answered = ANSWERED_BEFORE.format(owner=owner, of_tills=of_tills)
     return f"""
@@ -82,19 +76,10 @@ def _lock_statement(owner: str | None) -> str:
     """  # noqa: S608  names of our own models
 
 
-def _column_names(*models_: type[models.Model]) -> str:
-    return ", ".join(f"{m._meta.db_table}.{field.column}" for m in models_ for field in m._meta.concrete_fields)
-
-
 def _card_with_all(values: Iterator[Any]) -> Card:
     """The card of a row of the lock statement, with its balance, customer, program and merchant."""
-    balance, card = _read(CardBalance, values), _read(Card, values)
-    card.customer, card.program = _read(Customer, values), _read(Program, values)
-    card.program.merchant = _read(Merchant, values)
+    balance, card = read(CardBalance, values), read(Card, values)
+    card.customer, card.program = read(Customer, values), read(Program, values)
+    card.program.merchant = read(Merchant, values)
     card.balance, balance.card = balance, card
     return card
-
-
-def _read(model: type[M], values: Iterator[Any]) -> M:
-    names = [field.attname for field in model._meta.concrete_fields]
-    return model.from_db(connection.alias, names, list(itertools.islice(values, len(names))))
