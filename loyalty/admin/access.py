@@ -1,6 +1,7 @@
 """Who may do what. A key or a PIN is shown once, on the page that answers the form which asked for it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, cast
 
@@ -14,9 +15,9 @@ from django.utils import timezone
 from loyalty.admin.actions import Action, Outcome
 from loyalty.admin.issuing import Issuing
 from loyalty.admin.screens import MerchantFilter, Screen, ScreenForm, ViewOnly, minute_of
-from loyalty.errors import InvalidInput
+from loyalty.errors import InvalidInput, NothingToChange
 from loyalty.models import Membership, StaffMember, StaffSession, StoreApiKey, UserApiKey
-from loyalty.services import keys, staff
+from loyalty.services import keys, setting_up, staff
 
 OWN_PIN = "4 to 12 digits. Empty: six are drawn."
 
@@ -154,16 +155,18 @@ class StaffMemberAdmin(Issuing):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         edited = {name: form.cleaned_data[name] for name in form.changed_data}
-        staff.update_staff_member(
-            merchant=obj.merchant,
-            staff_member_id=obj.pk,
-            display_name=edited.get("display_name"),
-            role=edited.get("role"),
-            stores=edited.get("stores"),
-            is_active=edited.get("is_active"),
-            actor=request.user.get_username(),
-            at=timezone.now(),
-        )
+        # Nothing to change: the form was sent twice, or as it was.
+        with suppress(NothingToChange):
+            staff.update_staff_member(
+                merchant=obj.merchant,
+                staff_member_id=obj.pk,
+                display_name=edited.get("display_name"),
+                role=edited.get("role"),
+                stores=edited.get("stores"),
+                is_active=edited.get("is_active"),
+                actor=request.user.get_username(),
+                at=timezone.now(),
+            )
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Nothing: the verb wrote the stores too."""
@@ -250,6 +253,11 @@ class MembershipAdmin(Screen):
     search_fields = ("user__username__istartswith",)
     search_help_text = "The beginning of a user name."
     autocomplete_fields = ("user", "merchant")
+    fixed_fields = ("user", "merchant")
+
+    def has_change_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
+        may = super().has_change_permission(request, obj)
+        return may and (obj is None or not setting_up.is_own(obj, request.user.get_username()))
 
     def has_delete_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
         """The one thing that is deleted here: without its row, a user sees nothing of a merchant any more."""
