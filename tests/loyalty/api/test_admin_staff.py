@@ -88,7 +88,8 @@ def test_the_repeat_of_a_request_for_a_pin_shows_no_pin(office, till):
 def test_without_a_store_staff_work_everywhere(office, till):
     path = f"merchants/{till.merchant.pk}/staff"
 
-    for more in ({}, {"store_ids": []}):
+    nowhere: list[dict[str, list[int]]] = [{}, {"store_ids": []}]
+    for more in nowhere:
         added = office.post(path, {"display_name": "Kim", "role": "cashier", **more}).json()
         assert added["store_ids"] == []
         assert StaffMember.objects.working_at(till.store).filter(pk=added["id"]).exists()
