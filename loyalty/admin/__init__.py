@@ -1,5 +1,5 @@
 """The screens of the back office. Importing them registers them."""
 
-from loyalty.admin import access, cards, customers, expiration, imports, ledger, merchants, programs
+from loyalty.admin import access, cards, customers, expiration, imports, ledger, merchants, offers, programs
 
-__all__ = ["access", "cards", "customers", "expiration", "imports", "ledger", "merchants", "programs"]
+__all__ = ["access", "cards", "customers", "expiration", "imports", "ledger", "merchants", "offers", "programs"]

@@ -1,7 +1,7 @@
 """Programs: their rules, and when points expire, which changes only after its impact was shown."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django import forms
 from django.contrib import admin
@@ -13,12 +13,12 @@ from django.utils.dateparse import parse_date
 
 from loyalty.admin.actions import form_page
 from loyalty.admin.screens import MerchantFilter, Screen, ScreenForm, ViewOnly, counted, day_of, minute_of
-from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
-from loyalty.models import Campaign, PolicyChange, Program, Reward
-from loyalty.services import policies
+from loyalty.errors import ConfirmationRequired, InvalidInput, InvalidPolicy, NothingToChange
+from loyalty.models import PolicyChange, Program
+from loyalty.services import policies, programs
+from loyalty.services.keys import require_text
 from loyalty.services.policies import POLICY_FIELDS, PolicyTerms
-
-QUEBEC = "For customers in Quebec, the law asks for a notice 30 to 60 days before points expire."
+from loyalty.services.programs import ProgramSettings
 
 
 class ProgramForm(ScreenForm):
@@ -31,6 +31,18 @@ class ProgramForm(ScreenForm):
             "require_expiration_notice": "Only after a warning",
             "expiration_paused_until": "Paused until",
         }
+
+    def clean_name(self) -> str:
+        return self._text("name")
+
+    def clean_stamps_reward(self) -> str:
+        return self._text("stamps_reward")
+
+    def _text(self, name: str) -> str:
+        try:
+            return require_text(self.cleaned_data[name], field=name)
+        except InvalidInput as refusal:
+            raise forms.ValidationError(refusal.sentence) from None
 
     def clean(self) -> None:
         super().clean()
@@ -138,8 +150,8 @@ class ProgramAdmin(Screen):
     def get_form(self, request: HttpRequest, obj: Program | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change=change, **kwargs)
         warning = form.base_fields.get("expiration_warning_days")
-        if warning and obj and obj.merchant.country == "CA":
-            warning.help_text = f"{warning.help_text} {QUEBEC}"
+        if warning and obj:
+            warning.help_text = f"{warning.help_text} {policies.notice_hint(obj.merchant)}".strip()
         return form
 
     def change_view(
@@ -170,8 +182,15 @@ class ProgramAdmin(Screen):
         changed = set(form.changed_data)
         if changed & POLICY_FIELDS:
             self._change_policy(request, obj, form.terms)
-        if changed - POLICY_FIELDS:
-            policies.update_program(program=obj, changed=changed)
+        if rules := changed - POLICY_FIELDS:
+            self._change_rules(obj, {name: form.cleaned_data[name] for name in rules})
+
+    def _change_rules(self, program: Program, rules: dict[str, Any]) -> None:
+        try:
+            programs.update_program(program=program, settings=cast(ProgramSettings, rules))
+        except NothingToChange:
+            # Somebody else, or the same form sent twice, has made this change.
+            return
 
     def _change_policy(self, request: HttpRequest, program: Program, terms: PolicyTerms) -> None:
         confirmation = PolicyConfirmation(request.POST)
@@ -255,45 +274,3 @@ class PolicyChangeAdmin(ViewOnly):
     @admin.display(description="cards past the limit then")
     def cards_past_limit(self, change: PolicyChange) -> str:
         return f"{change.impact.get('cards_past_limit', 0):,}"
-
-
-class CampaignForm(ScreenForm):
-    def clean(self) -> None:
-        super().clean()
-        program = self.cleaned_data.get("program") or getattr(self.instance, "program", None)
-        stores = self.cleaned_data.get("stores")
-        if program and stores is not None and stores.exclude(merchant=program.merchant_id).exists():
-            self.add_error("stores", forms.ValidationError("Choose only stores of the program's merchant."))
-
-
-@admin.register(Campaign)
-class CampaignAdmin(Screen):
-    menu = "Merchants"
-    merchant_path = "program__merchant"
-    form = CampaignForm
-    list_display = ("name", "program", "multiplier", "bonus_points", "starts_at", "ends_at", "is_active")
-    list_select_related = ("program",)
-    list_filter = ("is_active", MerchantFilter)
-    search_fields = ("name__istartswith",)
-    search_help_text = "The beginning of a name."
-    autocomplete_fields = ("program", "stores")
-    fixed_fields = ("program",)
-    fieldsets = (
-        (None, {"fields": ("program", "name", "is_active")}),
-        ("What it gives", {"fields": ("multiplier", "bonus_points", "minimum_purchase_minor")}),
-        ("When and where", {"fields": ("starts_at", "ends_at", "weekdays", "stores")}),
-    )
-
-
-@admin.register(Reward)
-class RewardAdmin(Screen):
-    menu = "Merchants"
-    merchant_path = "program__merchant"
-    list_display = ("name", "program", "points_cost", "stock", "active_from", "active_to", "is_active")
-    list_select_related = ("program",)
-    list_filter = ("is_active", MerchantFilter)
-    search_fields = ("name__istartswith",)
-    search_help_text = "The beginning of a name."
-    autocomplete_fields = ("program",)
-    fixed_fields = ("program",)
-    fields = ("program", "name", "points_cost", "stock", "active_from", "active_to", "is_active")

@@ -1,20 +1,21 @@
 """When points expire: changed only after its impact was shown and confirmed."""
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date, datetime
 from typing import Any
 
 import structlog
-from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db import transaction
 
 from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
-from loyalty.models import CardBalance, PolicyChange, Program
+from loyalty.models import Merchant, PolicyChange, Program
 from loyalty.models.program import LATEST_PAUSE, LONGEST_EXPIRATION_DAYS, LONGEST_WARNING_DAYS
+from loyalty.services.adjustments import require_reason
+from loyalty.services.policy_impact import PolicyImpact, forgotten_before, impact_of, outlived_promises, warned_cards
+from loyalty.services.programs import require_version_seen
 
 log = structlog.get_logger()
-EVER = datetime.max.replace(tzinfo=UTC)
+QUEBEC = "For customers in Quebec, the law asks for a notice 30 to 60 days before points expire."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,35 +39,45 @@ class PolicyTerms:
     def as_json(self) -> dict[str, Any]:
         return {key: str(value) if isinstance(value, date) else value for key, value in asdict(self).items()}
 
+    @property
+    def sentence(self) -> str:
+        if not self.points_expiration_days:
+            return "Points never expire."
+        warned = f"{_days(self.expiration_warning_days)} before" if self.expiration_warning_days else "on the last day"
+        without = "" if self.require_expiration_notice else " Points also go without a warning."
+        paused = self.expiration_paused_until
+        return (
+            f"Points expire after {_days(self.points_expiration_days)} without activity. "
+            f"Customers are warned {warned}.{without}"
+            f"{f' Nothing expires to the end of {paused:%d %B %Y}.' if paused else ''}"
+        )
+
+    def are_paused(self, today: date) -> bool:
+        return self.expiration_paused_until is not None and today <= self.expiration_paused_until
+
 
 POLICY_FIELDS = frozenset(field.name for field in fields(PolicyTerms))
 
 
 @dataclass(frozen=True)
-class PolicyImpact:
-    """What a policy would mean for the cards as they are today.
+class PolicyInForce:
+    """The terms of a program on one day. `hint` is what the law says about notices where the merchant sells."""
 
-    `first_loss_on` is the first day on which a customer could find points gone; None when nothing can go.
-    """
+    terms: PolicyTerms
+    version: int
+    is_paused: bool
+    hint: str
 
-    cards_past_limit: int
-    points_past_limit: int
-    warnings: int
-    first_loss_on: date | None
-    needs_confirmation: bool
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"first_loss_on": self.first_loss_on.isoformat() if self.first_loss_on else None}
+def policy_in_force(*, program: Program, at: datetime) -> PolicyInForce:
+    """When the program's points expire, as it is at this moment."""
+    is_paused = program.is_paused(program.policy.local_date(at))
+    return PolicyInForce(PolicyTerms.of(program), program.version, is_paused, notice_hint(program.merchant))
 
-    @property
-    def sentence(self) -> str:
-        if self.first_loss_on is None:
-            return "With this policy no card can lose points."
-        return (
-            f"{self.cards_past_limit:,} cards with {self.points_past_limit:,} points are past the limit today. "
-            f"The next run would send {self.warnings:,} warnings. "
-            f"The first points could be gone on {self.first_loss_on:%d %B %Y}."
-        )
+
+def notice_hint(merchant: Merchant) -> str:
+    """What the law where the merchant sells says about notices; empty where we know of nothing."""
+    return QUEBEC if merchant.country == "CA" else ""
 
 
 def validate_terms(terms: PolicyTerms) -> None:
@@ -104,11 +115,7 @@ def preview_policy(*, program: Program, terms: PolicyTerms, at: datetime) -> Pol
     takes_sooner = _takes_sooner(PolicyTerms.of(program), terms, today)
     if not proposed.expires:
         return PolicyImpact(0, 0, 0, None, needs_confirmation=False)
-    past, points, warnings, oldest, oldest_warned, first_promise = _measure(program, proposed, today)
-    first = _first_loss(proposed, today, oldest, oldest_warned, first_promise)
-    if proposed.is_paused(today):
-        warnings = 0
-    return PolicyImpact(past, points, warnings, first, needs_confirmation=takes_sooner)
+    return impact_of(program, proposed, today=today, needs_confirmation=takes_sooner)
 
 
 @transaction.atomic
@@ -120,19 +127,23 @@ def change_policy(
     at: datetime,
     confirmed_cards: int | None = None,
     reason: str = "",
+    seen_version: int | None = None,
 ) -> Program:
     """Change when a program's points expire, and keep who confirmed what.
 
     A change that takes points sooner needs `confirmed_cards`: the number of cards past the limit that was shown;
     more than that asks again. Promises that were made are kept. Switching on, lengthening and ending a pause
-    forget earlier warnings, so that customers are warned again in time.
+    forget earlier warnings, so that customers are warned again in time. `seen_version` is the version of the program
+    on which a person decided; None changes whatever there is.
 
     Raises:
+        ProgramChanged: the program has another version than the one seen.
         InvalidPolicy: the policy contradicts itself.
         NothingToChange: the program has this policy already.
         ConfirmationRequired: the impact was not confirmed; details carry it.
     """
-    program = Program.objects.select_for_update(of=("self",)).select_related("merchant").get(pk=program_id)
+    program = _locked(program_id)
+    require_version_seen(program, seen_version)
     old = PolicyTerms.of(program)
     if old == terms:
         raise NothingToChange("The program has this policy already.")
@@ -157,11 +168,67 @@ def change_policy(
 
 
 @transaction.atomic
-def update_program(*, program: Program, changed: Collection[str]) -> Program:
-    """Save the changed fields of a program that do not concern expiry; what a card shows of it is looked at again."""
-    program.version = Program.objects.select_for_update().values_list("version", flat=True).get(pk=program.pk) + 1
-    program.save(update_fields=[*set(changed) - POLICY_FIELDS, "version"])
-    return program
+def pause_expiry(
+    *, program_id: int, until: date, reason: str, actor: str, at: datetime, confirmed_cards: int | None = None
+) -> Program:
+    """Let nothing be warned about and nothing expire, up to and including this local day. Promises are kept.
+
+    An earlier end of a pause takes points sooner, and so needs `confirmed_cards`, as `change_policy` says.
+
+    Raises:
+        InvalidPolicy: the day is over already, or too far away.
+        NothingToChange: it is paused until that day.
+        ConfirmationRequired: the impact was not confirmed; details carry it.
+        ReasonRequired, InvalidInput: there is no usable reason.
+    """
+    reason = require_reason(reason)
+    program = _locked(program_id)
+    today = program.policy.local_date(at)
+    if until < today:
+        raise InvalidPolicy(f"A pause ends today, on {today:%d %B %Y}, or later.")
+    terms = replace(PolicyTerms.of(program), expiration_paused_until=until)
+    return change_policy(
+        program_id=program_id,
+        terms=terms,
+        actor=actor,
+        at=at,
+        confirmed_cards=confirmed_cards,
+        reason=reason,
+    )
+
+
+@transaction.atomic
+def resume_expiry(
+    *, program_id: int, reason: str, actor: str, at: datetime, confirmed_cards: int | None = None
+) -> Program:
+    """End a pause now. Customers are warned again, with a full notice, before anything expires.
+
+    Raises:
+        NothingToChange: there is no pause, or it is over.
+        ConfirmationRequired: the impact was not confirmed; details carry it.
+        ReasonRequired, InvalidInput: there is no usable reason.
+    """
+    reason = require_reason(reason)
+    program = _locked(program_id)
+    terms = PolicyTerms.of(program)
+    if not terms.are_paused(program.policy.local_date(at)):
+        raise NothingToChange("Expiry is not paused.")
+    return change_policy(
+        program_id=program_id,
+        terms=replace(terms, expiration_paused_until=None),
+        actor=actor,
+        at=at,
+        confirmed_cards=confirmed_cards,
+        reason=reason,
+    )
+
+
+def _locked(program_id: int) -> Program:
+    return Program.objects.select_for_update(of=("self",)).select_related("merchant").get(pk=program_id)
+
+
+def _days(number: int) -> str:
+    return "1 day" if number == 1 else f"{number} days"
 
 
 def _with_terms(program: Program, terms: PolicyTerms) -> Program:
@@ -182,112 +249,14 @@ def _takes_sooner(old: PolicyTerms, new: PolicyTerms, today: date) -> bool:
         or new.points_expiration_days < old.points_expiration_days
         or new.expiration_warning_days < old.expiration_warning_days
         or (old.require_expiration_notice and not new.require_expiration_notice)
-        or (_is_paused(old, today) and (new.expiration_paused_until or today) < (old.expiration_paused_until or today))
+        or (old.are_paused(today) and (new.expiration_paused_until or today) < (old.expiration_paused_until or today))
     )
-
-
-def _is_paused(terms: PolicyTerms, today: date) -> bool:
-    return terms.expiration_paused_until is not None and today <= terms.expiration_paused_until
-
-
-def _forgotten_before(old: Program, new: Program, today: date) -> datetime | None:
-    """Warnings from before this moment no longer count when the change is made; None forgets none."""
-    begins = not old.expires and new.expires
-    if begins or (old.is_paused(today) and not new.is_paused(today)):
-        return EVER
-    if old.expiration_paused_until != new.expiration_paused_until:
-        # Those from before the pause were to be repeated after it, and nothing else would remember that.
-        return old.policy.notices_count_from
-    return None
-
-
-def _outlived_promises(old: Program, new: Program) -> dict[date, datetime]:
-    """Promised days that a longer limit outlives, for cards that are idle only since the moment that is given."""
-    if (new.points_expiration_days or 0) <= (old.points_expiration_days or 0):
-        return {}
-    policy = new.policy
-    promised = _warned(new).values_list("expiration_warned_for", flat=True).distinct()
-    return {day: policy.start_of(day - timedelta(days=policy.expires_after_days - 1)) for day in promised if day}
-
-
-def _warned(program: Program) -> QuerySet[CardBalance]:
-    return CardBalance.objects.filter(program=program, points_balance__gt=0, last_expiration_warning_at__isnull=False)
 
 
 def _forget_warnings(old: Program, new: Program, today: date) -> None:
     """Let customers be warned again whose promised day is no longer the day on which their points go."""
-    if forgotten_before := _forgotten_before(old, new, today):
-        _warned(new).filter(last_expiration_warning_at__lt=forgotten_before).update(last_expiration_warning_at=None)
-    for promised, idle_since in _outlived_promises(old, new).items():
-        outlived = _warned(new).filter(expiration_warned_for=promised, last_activity_at__gte=idle_since)
+    if moment := forgotten_before(old, new, today):
+        warned_cards(new).filter(last_expiration_warning_at__lt=moment).update(last_expiration_warning_at=None)
+    for promised, idle_since in outlived_promises(old, new).items():
+        outlived = warned_cards(new).filter(expiration_warned_for=promised, last_activity_at__gte=idle_since)
         outlived.update(last_expiration_warning_at=None)
-
-
-MEASURE = """
-SELECT
-    count(*) FILTER (WHERE last_activity_at < %(expire_before)s AND promise_over),
-    coalesce(sum(points_balance) FILTER (WHERE last_activity_at < %(expire_before)s AND promise_over), 0),
-    count(*) FILTER (
-        WHERE last_activity_at < %(warn_before)s AND NOT warned
-          AND (%(notice)s OR last_activity_at >= %(expire_before)s)
-    ),
-    min(last_activity_at) FILTER (WHERE NOT warned),
-    min(last_activity_at) FILTER (WHERE warned),
-    min(expiration_warned_for) FILTER (WHERE warned)
-FROM (
-    SELECT balance.*,
-        last_expiration_warning_at IS NOT NULL
-            AND last_expiration_warning_at >= coalesce(%(notices_from)s, '-infinity'::timestamptz)
-            AND (idle_since IS NULL OR last_activity_at < idle_since) AS warned,
-        expiration_warned_for IS NULL OR expiration_warned_for < %(today)s AS promise_over
-    FROM loyalty_cardbalance balance
-    JOIN loyalty_card card ON card.id = balance.card_id
-    LEFT JOIN unnest(%(promised)s::date[], %(idle_since)s::timestamptz[]) AS outlived (promised, idle_since)
-        ON promised = expiration_warned_for
-    WHERE balance.program_id = %(program)s AND points_balance > 0
-      AND card.status = 'active' AND NOT card.expiration_exempt
-) cards
-"""
-
-
-def _measure(
-    old: Program, new: Program, today: date
-) -> tuple[int, int, int, datetime | None, datetime | None, date | None]:
-    """Cards and points past the limit, warnings, the oldest activity of cards not warned and warned, first promise."""
-    policy = new.policy
-    forgotten = [moment for moment in (_forgotten_before(old, new, today), policy.notices_count_from) if moment]
-    outlived = _outlived_promises(old, new)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            MEASURE,
-            {
-                "program": new.pk,
-                "today": today,
-                "warn_before": policy.warn_before(today),
-                "expire_before": policy.expire_before(today),
-                "notices_from": max(forgotten, default=None),
-                "notice": policy.requires_notice,
-                "promised": list(outlived),
-                "idle_since": list(outlived.values()),
-            },
-        )
-        row: tuple[int, int, int, datetime | None, datetime | None, date | None] = cursor.fetchone()
-    return row
-
-
-def _first_loss(
-    program: Program, today: date, oldest: datetime | None, oldest_warned: datetime | None, promise: date | None
-) -> date | None:
-    """The earliest day on which points could be gone: the one after the last day of the first card."""
-    policy = program.policy
-    begin = today
-    if program.is_paused(today) and program.expiration_paused_until:
-        begin = program.expiration_paused_until + timedelta(days=1)
-    the_day_before = begin - timedelta(days=1)
-    last_days = []
-    if oldest:
-        notice_ends = begin + timedelta(days=policy.warning_days) if policy.requires_notice else the_day_before
-        last_days.append(max(policy.expires_on(oldest), notice_ends))
-    if oldest_warned:
-        last_days.append(max(policy.expires_on(oldest_warned), promise or the_day_before, the_day_before))
-    return min(last_days) + timedelta(days=1) if last_days else None

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange
+from loyalty.errors import ConfirmationRequired, InvalidPolicy, NothingToChange, ProgramChanged, ReasonRequired
 from loyalty.models import PolicyChange, Program
 from loyalty.services import policies
 from loyalty.services.policies import PolicyTerms
@@ -165,18 +165,6 @@ def test_every_change_makes_a_new_version():
 
     assert change(program, points_expiration_days=200).version == 2
     assert change(program, points_expiration_days=201).version == 3
-
-
-def test_other_fields_of_the_program_are_saved_without_touching_the_policy():
-    program = make_program()
-    stale = Program.objects.get(pk=program.pk)
-    change(program, points_expiration_days=200)
-    stale.name, stale.points_expiration_days = "Gold", 1
-
-    policies.update_program(program=stale, changed=["name", "points_expiration_days"])
-
-    program.refresh_from_db()
-    assert (program.name, program.points_expiration_days, program.version) == ("Gold", 200, 3)
 
 
 # --- what becomes of promises
@@ -369,3 +357,132 @@ def test_the_plain_rule_may_be_shorter_than_the_warning():
     make_card(program.merchant, points=10)
 
     assert nights(0, 10) == {0: (0, 0, 1), 4: (1, 10, 0)}
+
+
+# --- pausing and going on
+
+
+def pause(program: Program, until: date, *, at: datetime = NOON, **how: Any) -> Program:
+    return policies.pause_expiry(program_id=program.pk, until=until, actor="kim", at=at, **{"reason": "Flood", **how})
+
+
+def resume(program: Program, *, at: datetime, **how: Any) -> Program:
+    return policies.resume_expiry(program_id=program.pk, actor="kim", at=at, **{"reason": "Dry again", **how})
+
+
+def test_a_pause_changes_nothing_else_and_is_kept_with_its_reason():
+    program = make_program()
+
+    paused = pause(program, date(2026, 4, 30))
+
+    assert (paused.expiration_paused_until, paused.points_expiration_days, paused.version) == (
+        date(2026, 4, 30),
+        180,
+        2,
+    )
+    kept = PolicyChange.objects.get()
+    assert (kept.reason, kept.actor, kept.new_policy["expiration_paused_until"]) == ("Flood", "kim", "2026-04-30")
+
+
+def test_who_goes_on_early_confirms_it_and_customers_are_warned_again():
+    program = make_program()
+    make_card(program.merchant, points=10)
+    expire(NOON + days(166))
+    pause(program, (NOON + days(300)).date(), at=NOON + days(170))
+    early = NOON + days(200)
+
+    with pytest.raises(ConfirmationRequired) as asked:
+        resume(program, at=early)
+    resume(program, at=early, confirmed_cards=asked.value.details["impact"]["cards_past_limit"])
+
+    assert nights(200, 215) == {200: (0, 0, 1), 215: (1, 10, 0)}
+
+
+def test_only_a_pause_that_lasts_can_be_ended():
+    program = make_program()
+    with pytest.raises(NothingToChange):
+        resume(program, at=NOON)
+
+    pause(program, NOON.date())
+    with pytest.raises(NothingToChange):
+        resume(program, at=NOON + days(1))
+
+    assert resume(program, at=NOON, confirmed_cards=0).expiration_paused_until is None
+
+
+def test_an_earlier_end_of_a_pause_asks_first():
+    program = make_program()
+    pause(program, date(2026, 4, 30))
+
+    with pytest.raises(ConfirmationRequired):
+        pause(program, date(2026, 4, 29))
+
+    assert pause(program, date(2026, 4, 29), confirmed_cards=0).expiration_paused_until == date(2026, 4, 29)
+
+
+def test_a_pause_ends_today_or_later_where_the_merchant_is():
+    program = make_program(timezone="Pacific/Kiritimati")  # 14 hours ahead: it is the next day there
+
+    with pytest.raises(InvalidPolicy, match="A pause ends today, on 03 March 2026"):
+        pause(program, NOON.date())
+
+    assert pause(program, (NOON + days(1)).date()).version == 2
+
+
+def test_a_pause_and_its_end_need_a_reason():
+    program = make_program()
+
+    with pytest.raises(ReasonRequired):
+        pause(program, date(2026, 4, 30), reason=" ")
+    with pytest.raises(ReasonRequired):
+        resume(program, at=NOON, reason="")
+    assert not PolicyChange.objects.exists()
+
+
+# --- what is said
+
+
+def test_a_change_that_was_decided_on_an_older_version_is_refused():
+    program = make_program()
+    change(program, points_expiration_days=200)
+    terms = PolicyTerms.of(program)
+
+    with pytest.raises(ProgramChanged):
+        policies.change_policy(program_id=program.pk, terms=terms, actor="kim", at=NOON, seen_version=1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "sentence"),
+    [
+        ({}, "Points expire after 180 days without activity. Customers are warned 14 days before."),
+        ({"points_expiration_days": 0}, "Points never expire."),
+        (
+            {"points_expiration_days": 1, "expiration_warning_days": 0, "require_expiration_notice": False},
+            "Points expire after 1 day without activity. Customers are warned on the last day. "
+            "Points also go without a warning.",
+        ),
+        (
+            {"expiration_warning_days": 1, "expiration_paused_until": date(2026, 4, 30)},
+            "Points expire after 180 days without activity. Customers are warned 1 day before. "
+            "Nothing expires to the end of 30 April 2026.",
+        ),
+    ],
+)
+def test_terms_are_told_in_a_sentence(terms, sentence):
+    assert PolicyTerms.of(make_program(**terms)).sentence == sentence
+
+
+def test_the_policy_in_force_knows_the_day_and_the_law():
+    program = make_program(expiration_paused_until=NOON.date())
+    program.merchant.country = "CA"
+
+    paused = policies.policy_in_force(program=program, at=NOON)
+    over = policies.policy_in_force(program=program, at=NOON + days(1))
+
+    assert (paused.is_paused, paused.version, paused.terms) == (True, 1, PolicyTerms.of(program))
+    assert "30 to 60 days" in paused.hint
+    assert over.is_paused is False
+
+
+def test_where_no_law_is_known_there_is_no_hint():
+    assert policies.policy_in_force(program=make_program(), at=NOON).hint == ""

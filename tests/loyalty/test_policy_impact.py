@@ -10,7 +10,8 @@ from django.db import transaction
 
 from loyalty.models import Card, CardBalance, Program
 from loyalty.services import expiration, policies
-from loyalty.services.policies import PolicyImpact, PolicyTerms
+from loyalty.services.policies import PolicyTerms
+from loyalty.services.policy_impact import PolicyImpact
 from tests.factories import days, make_card, make_cards, make_merchant
 from tests.loyalty.runs import expire
 

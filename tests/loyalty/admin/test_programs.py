@@ -1,9 +1,11 @@
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -12,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from loyalty.models import Merchant, PolicyChange, Program
-from loyalty.services import policies
+from loyalty.services import policies, programs
 from loyalty.services.policies import PolicyTerms
 from tests.factories import days, make_card, make_merchant, make_store
 from tests.loyalty.admin.rows import make_policy_change
@@ -176,6 +178,23 @@ def test_a_rule_that_is_not_about_expiry_is_saved_and_the_version_grows(admin_cl
     assert not PolicyChange.objects.exists()
 
 
+@pytest.mark.parametrize("name", ["name", "stamps_reward"])
+def test_characters_that_are_no_text_are_an_error_in_the_form(name, admin_client):
+    program = make_idle_program()
+
+    page = admin_client.post(page_of(program), filled(admin_client, program, **{name: "Gold\tCard"}))
+
+    assert name in page.context["adminform"].form.errors
+
+
+@pytest.mark.parametrize(("country", "hinted"), [("CA", True), ("LU", False)])
+def test_merchants_in_canada_are_told_of_the_notice_of_quebec(country, hinted, admin_client):
+    program = make_idle_program()
+    Merchant.objects.filter(pk=program.merchant_id).update(country=country)
+
+    assert ("Quebec" in admin_client.get(page_of(program)).content.decode()) is hinted
+
+
 def test_saving_without_a_change_changes_nothing(admin_client):
     program = make_idle_program()
 
@@ -218,15 +237,12 @@ def wait_until_somebody_waits_for_a_lock() -> None:
     raise AssertionError("nobody waited")
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_change_that_somebody_else_makes_at_the_same_moment_is_made_once(admin_client):
-    program = make_idle_program()
-    form = filled(admin_client, program, points_expiration_days="365")
-    terms = replace(PolicyTerms.of(program), points_expiration_days=365)
+def post_while_somebody_else(client: Client, program: Program, form: dict[str, str], act: Callable[[], Any]) -> int:
+    """Post the form while somebody else holds the program, who acts and then lets it go."""
 
     def post() -> int:
         try:
-            return int(admin_client.post(page_of(program), form).status_code)
+            return int(client.post(page_of(program), form).status_code)
         finally:
             connection.close()
 
@@ -235,10 +251,34 @@ def test_a_change_that_somebody_else_makes_at_the_same_moment_is_made_once(admin
             Program.objects.select_for_update().get(pk=program.pk)
             posted = pool.submit(post)
             wait_until_somebody_waits_for_a_lock()
-            policies.change_policy(program_id=program.pk, terms=terms, actor="bea", at=timezone.now())
-        assert posted.result(timeout=20) == 302
+            act()
+        return posted.result(timeout=20)
 
+
+@pytest.mark.django_db(transaction=True)
+def test_a_change_that_somebody_else_makes_at_the_same_moment_is_made_once(admin_client):
+    program = make_idle_program()
+    form = filled(admin_client, program, points_expiration_days="365")
+    terms = replace(PolicyTerms.of(program), points_expiration_days=365)
+
+    def change() -> None:
+        policies.change_policy(program_id=program.pk, terms=terms, actor="bea", at=timezone.now())
+
+    assert post_while_somebody_else(admin_client, program, form, change) == 302
     assert [change.actor for change in PolicyChange.objects.all()] == ["bea"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_that_somebody_else_changes_alike_at_the_same_moment_is_changed_once(admin_client):
+    program = make_idle_program()
+    form = filled(admin_client, program, name="Gold")
+
+    def change() -> None:
+        programs.update_program(program=program, settings={"name": "Gold"})
+
+    assert post_while_somebody_else(admin_client, program, form, change) == 302
+    program.refresh_from_db()
+    assert (program.name, program.version) == ("Gold", 2)
 
 
 def test_looking_changes_nothing(admin_client):
