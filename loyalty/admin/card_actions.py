@@ -259,7 +259,7 @@ REPLACE = Action(
 )
 MERGE = Action(
     slug="merge",
-    label="Merge into another card",
+    label="Merge",
     intro="Moves all that this card holds to another card of the merchant, and ends this one.",
     permission=MAY_CHANGE,
     form=MergeForm,

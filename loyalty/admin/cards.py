@@ -108,7 +108,7 @@ class CardAdmin(WithActions, ViewOnly):
         """Which card takes over; once that is known, what would move, and the form that does it. Reads only."""
         form = TargetForm(request.GET if "other" in request.GET else None)
         page: dict[str, Any] = {
-            "title": MERGE.label,
+            "title": "Merge into another card",
             "subtitle": str(card),
             "intro": MERGE.intro,
             "back": reverse("admin:loyalty_card_change", args=[card.pk]),
@@ -124,7 +124,7 @@ class CardAdmin(WithActions, ViewOnly):
                 add_refusal(form, refusal)
             else:
                 page |= {"facts": card_actions.foreseen(card, target, report), "seen_version": card.balance.version}
-                return form_page(self, request, MergeForm(initial={"target": target.pk}), submit="Merge", **page)
+                return form_page(self, request, MergeForm(initial={"target": target.pk}), submit=MERGE.label, **page)
         page |= {"facts": card_actions.story(card, timezone.now()), "method": "get"}
         return form_page(self, request, form, submit="Show what would move", **page)
 
