@@ -149,6 +149,16 @@ def test_other_merges_of_the_card_that_somebody_became_keep_their_reason(life):
     ]
 
 
+def test_cards_of_the_same_customer_that_were_merged_are_erased_and_name_nobody_else(life):
+    Card.objects.filter(pk=life.friend.pk).update(status="closed", merged_into=None)
+    Card.objects.filter(pk=life.old_card.pk).update(status="merged", merged_into=life.card)
+
+    report = erase(life)
+
+    assert report.merged_customer_ids == []
+    assert set(Card.objects.filter(customer=life.customer).values_list("status", "merged_into")) == {("erased", None)}
+
+
 def test_who_was_merged_away_is_erased_and_the_card_that_they_became_stays(life):
     report = erase(life, customer_id=life.friend.customer_id)
 
