@@ -235,6 +235,21 @@ def test_a_warning_of_an_earlier_cycle_goes_though_a_later_one_expired():
     assert Message.objects.get().created_at == WARNED + days(167)
 
 
+def test_a_warning_goes_that_came_after_the_expiry_and_was_heeded():
+    store = make_store()
+    card = make_card(store.merchant, points=50)
+    expire(WARNED)
+    expire(GONE)
+    earning.earn(store=store, card_id=card.pk, amount_minor=500, at=GONE + days(1))
+    expire(GONE + days(168))
+    earning.earn(store=store, card_id=card.pk, amount_minor=500, at=GONE + days(169))
+    send_all(GONE + days(169))
+
+    purge(at=LONG_AFTER + days(400))
+
+    assert Message.objects.get().created_at == WARNED
+
+
 def test_a_warning_stays_while_its_promise_is_open():
     card = make_card(points=50)
     expire(WARNED)
