@@ -10,9 +10,11 @@ from django.db import connection, transaction
 
 from loyalty.models import Card, CardBalance, IdempotencyKey, Reward, Store, Transaction
 from loyalty.services.ledger_check import check_ledger
-from tests.factories import make_card, make_cards, make_reward
+from tests.factories import NOON, days, make_card, make_cards, make_reward
 from tests.fakes.web_process import Answer, web
+from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
+from tests.loyalty.runs import expire, row_of
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 BASE = "/api/v1/store/loyalty/"
@@ -83,6 +85,28 @@ def test_of_a_stock_of_3_exactly_3_are_handed_out(site, till, rounds):
         assert codes(at_once(20, ask)) == {(201, None): 3, (409, "out_of_stock"): 17}
         reward.refresh_from_db()
         assert reward.stock == 0
+    assert check_ledger().mismatches == []
+
+
+@rounds
+def test_a_run_that_several_give_back_at_once_comes_back_once(site, till, rounds):
+    office = Office(till.merchant, "support")
+    for number in range(rounds):
+        cards = make_cards(till.merchant, 5, points=10, at=NOON - days(800 - number * 20))
+        warned_at = NOON - days(800 - number * 20) + days(170)
+        expire(warned_at, merchant=till.merchant)
+        run = row_of(expire(warned_at + days(20), merchant=till.merchant))
+        assert run.cards_expired == len(cards)
+
+        path = f"{Office.base}expiration-runs/{run.pk}/restore"
+        answers = at_once(8, lambda n, path=path: site.ask("POST", path, {"reason": "mistake"}, office.headers))
+
+        assert {answer.status for answer in answers} == {200}
+        assert sum(answer.json()["restored_cards"] for answer in answers) == len(cards)
+        balances = CardBalance.objects.filter(card__in=cards)
+        assert set(balances.values_list("points_balance", flat=True)) == {10}
+        restored = Transaction.objects.filter(card__in=cards, type="ADMIN_ADJUSTMENT")
+        assert restored.count() == len(cards)
     assert check_ledger().mismatches == []
 
 

@@ -1,8 +1,10 @@
 """A day at the till, over HTTP."""
 
+from decimal import Decimal
+
 import pytest
 
-from loyalty.models import Transaction
+from loyalty.models import Program, Transaction
 from tests.factories import balance_of, make_card, make_reward
 from tests.loyalty.api.tills import Till
 
@@ -79,3 +81,53 @@ def test_the_description_can_be_made(client):
     answer = client.get("/docs/openapi.yaml")
     assert answer.status_code == 200
     assert b"store_cards_earn" in answer.content
+
+
+@pytest.mark.parametrize(
+    ("currency", "rate", "amount", "points", "written"),
+    [
+        ("EUR", "100", "4.35", 435, "4.35"),
+        ("EUR", "100", "4.3500", 435, "4.35"),
+        ("EUR", "0.1", "25", 2, "25.00"),
+        ("JPY", "0.01", "1299", 12, "1299"),
+        ("JPY", "1", "1299.0", 1299, "1299"),
+        ("KWD", "1000", "4.355", 4355, "4.355"),
+        ("KWD", "1", "0.999", 0, "0.999"),
+    ],
+)
+def test_amounts_are_exact_in_every_currency(currency, rate, amount, points, written):
+    till = Till(currency=currency, points_per_unit=Decimal(rate), staff_pin_policy="disabled")
+    card = make_card(till.merchant)
+
+    preview = till.post(f"cards/{card.pk}/earn/preview", {"amount": amount}, key=None).json()
+    sale = till.post(f"cards/{card.pk}/earn", {"amount": amount}).json()
+
+    assert preview["points"] == sale["points_delta"] == points
+    assert (sale["amount"], sale["currency"]) == (written, currency)
+
+
+def test_one_key_of_two_merchants_names_two_requests():
+    tills = [Till(staff_pin_policy="disabled") for _ in range(2)]
+    cards = [make_card(till.merchant) for till in tills]
+
+    for till, card in zip(tills, cards, strict=True):
+        answer = till.post(f"cards/{card.pk}/earn", {"amount": "10.00"}, key="the-same-key")
+        assert answer.status_code == 201
+        assert "Idempotency-Replayed" not in answer.headers
+    assert [balance_of(card).points_balance for card in cards] == [10, 10]
+
+
+def test_refunds_in_three_parts_take_what_was_earned_whatever_the_rate_is_meanwhile():
+    till = Till(points_per_unit=Decimal("0.1"), staff_pin_policy="disabled")
+    card = make_card(till.merchant)
+    sale = till.post(f"cards/{card.pk}/earn", {"amount": "25.00"}).json()
+    assert sale["points_delta"] == 2
+    taken = []
+    for rate, amount in (("5", "6.00"), ("0", "6.00"), ("0.5", "13.00")):
+        Program.objects.filter(merchant=till.merchant).update(points_per_unit=Decimal(rate))
+        answer = till.post(f"transactions/{sale['id']}/refund", {"amount": amount, "reason": "returned"})
+        taken.append(answer.json()["points_delta"])
+
+    assert taken == [-1, 0, -1]
+    more = till.post(f"transactions/{sale['id']}/refund", {"amount": "0.01", "reason": "returned"})
+    assert (more.status_code, more.json()["code"]) == (422, "refund_exceeds_purchase")
