@@ -78,28 +78,30 @@ def restore_points(
     return Restoration(row, card.balance.points_balance, warning)
 
 
-def restore_expiration_run(*, run_id: int, reason: str, actor: str, at: datetime) -> RunRestorationReport:
-    """Give back everything a run took, once per card. Repeating it does nothing; it commits in chunks.
+def restore_expiration_run(
+    *, run_id: int, reason: str, actor: str, at: datetime, merchant: Merchant | None = None
+) -> RunRestorationReport:
+    """Give back everything a run took, or what it took from one merchant's cards, once per card.
+
+    Repeating it does nothing; it commits in chunks.
 
     Raises:
-        RunNotFound: there is no such run.
+        RunNotFound: there is no such run, or it was another merchant's.
         RunNotFinished: the run is still working.
         ReasonRequired: there is no reason.
     """
     reason = require_reason(reason)
     run = ExpirationRun.objects.filter(pk=run_id).first()
-    if run is None:
+    if run is None or (merchant and run.merchant_id not in (None, merchant.pk)):
         raise RunNotFound(f"There is no expiration run {run_id}.")
     if run.status == ExpirationRun.Status.RUNNING:
         raise RunNotFinished(f"Expiration run {run_id} is still working. Give it back when it has finished.")
     report = RunRestorationReport(run_id)
+    taken = Transaction.objects.expired_in(run).select_related("merchant").order_by("pk")
+    if merchant:
+        taken = taken.filter(merchant=merchant)
     last_id = 0
-    while expiries := list(
-        Transaction.objects.expired_in(run)
-        .filter(pk__gt=last_id)
-        .select_related("merchant")
-        .order_by("pk")[:CARDS_PER_COMMIT]
-    ):
+    while expiries := list(taken.filter(pk__gt=last_id)[:CARDS_PER_COMMIT]):
         last_id = expiries[-1].pk
         with transaction.atomic():
             for expiry in sorted(expiries, key=lambda row: row.card_id):

@@ -265,6 +265,28 @@ def test_an_unknown_or_unfinished_run_is_refused():
         restore_run(unfinished.pk)
 
 
+def test_a_run_over_all_is_given_back_to_one_merchant_alone(merchant, run):
+    other = make_merchant()
+    lost = make_card(other, points=7)
+    expire(WARNED)
+    of_all = expire(GONE).run_id
+    assert of_all is not None
+
+    report = restore_run(of_all, merchant=other)
+
+    assert (report.restored_cards, report.restored_points) == (1, 7)
+    assert balance_of(lost).points_balance == 7
+    assert restore_run(run, merchant=merchant).restored_cards == 5
+
+
+def test_the_run_of_another_merchant_is_unknown(merchant):
+    lose(merchant)
+    own = ExpirationRun.objects.filter(merchant=merchant).latest("pk")
+
+    with pytest.raises(RunNotFound):
+        restore_run(own.pk, merchant=make_merchant())
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_people_who_give_the_same_run_back_do_it_once():
     merchant = make_merchant()
