@@ -1,7 +1,9 @@
 """Fields that take exactly what the API description says: no number for a string, no unknown key."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
@@ -133,3 +135,15 @@ class BirthDay(Day):
         if not 1900 <= day.year <= LAST_YEAR:
             self.fail("out_of_range")
         return day
+
+
+@extend_schema_field({"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,4})?$", "example": "1.5"})
+class Rate(serializers.DecimalField):
+    """A rate: a decimal string, so that it is exactly what was sent."""
+
+    default_error_messages = {"invalid": 'Send it as a string of digits with a decimal point, such as "1.5".'}
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if not isinstance(data, str) or not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", data, re.ASCII):
+            self.fail("invalid")
+        return super().to_internal_value(data)

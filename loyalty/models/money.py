@@ -17,23 +17,21 @@ def exponent(currency: str) -> int:
     return get_currency_precision(currency)
 
 
-def to_minor(amount: str, currency: str) -> int:
-    """Turn a decimal string such as "12.99" into minor units.
+def to_minor(amount: str, currency: str, *, field: str = "amount") -> int:
+    """Turn a decimal string such as "12.99" into minor units. `field` is what the amount is called where it was sent.
 
     Raises:
         InvalidAmount: not plain digits with a point, negative, too large, or finer than the currency.
     """
     parts = re.fullmatch(r"[0-9]{1,13}(?:\.([0-9]+))?", amount, re.ASCII)
     if not parts:
-        raise InvalidAmount(
-            f"The amount {amount[:40]!r} is not a number such as 12.99, zero or larger.", field="amount"
-        )
+        raise InvalidAmount(f"The amount {amount[:40]!r} is not a number such as 12.99, zero or larger.", field=field)
     # Counted and not calculated: decimals round after 28 digits.
     if len((parts[1] or "").rstrip("0")) > exponent(currency):
-        raise InvalidAmount(f"The amount {amount[:40]} is finer than {currency} can be paid.", field="amount")
+        raise InvalidAmount(f"The amount {amount[:40]} is finer than {currency} can be paid.", field=field)
     minor = Decimal(amount).scaleb(exponent(currency))
     if minor > MAX_AMOUNT_MINOR:
-        raise InvalidAmount(f"The amount {amount[:40]} is larger than any sale.", field="amount")
+        raise InvalidAmount(f"The amount {amount[:40]} is larger than any sale.", field=field)
     return int(minor)
 
 

@@ -7,15 +7,35 @@ from django.db.models import DateTimeField, OuterRef, Q, QuerySet, Value
 
 from loyalty.api.views import AskedByUser
 from loyalty.errors import (
+    CampaignNotFound,
     CardNotFound,
     CustomerNotFound,
     KeyNotFound,
     MembershipNotFound,
+    MerchantNotFound,
+    ProgramNotFound,
+    RewardNotFound,
+    RunNotFound,
     StaffMemberNotFound,
     StoreNotFound,
     TransactionNotFound,
 )
-from loyalty.models import Card, Customer, Membership, Merchant, StaffMember, Store, StoreApiKey, Transaction
+from loyalty.models import (
+    Campaign,
+    Card,
+    Customer,
+    ExpirationRun,
+    Membership,
+    Merchant,
+    Program,
+    Reward,
+    StaffMember,
+    Store,
+    StoreApiKey,
+    Transaction,
+)
+from notifications.errors import MessageNotFound
+from notifications.models import Message
 
 
 def find_card(asked: AskedByUser, card_id: int) -> Card:
@@ -130,3 +150,76 @@ def find_membership(asked: AskedByUser, membership_id: int) -> Membership:
     """
     memberships = Membership.objects.select_related("merchant", "user")
     return asked.find(memberships, membership_id, "merchant", MembershipNotFound("This membership is not known here."))
+
+
+def find_program(asked: AskedByUser, program_id: int) -> Program:
+    """The program with its merchant.
+
+    Raises:
+        ProgramNotFound: it is unknown or of a merchant that the user does not look after. PermissionDenied.
+    """
+    programs = Program.objects.select_related("merchant")
+    return asked.find(programs, program_id, "merchant", ProgramNotFound("This program is not known here."))
+
+
+def find_campaign(asked: AskedByUser, campaign_id: int) -> Campaign:
+    """The campaign with its program, merchant and stores.
+
+    Raises:
+        CampaignNotFound: it is unknown or of a merchant that the user does not look after. PermissionDenied.
+    """
+    campaigns = Campaign.objects.select_related("program__merchant").prefetch_related("stores")
+    unknown = CampaignNotFound("This campaign is not known here.")
+    return asked.find(campaigns, campaign_id, "program__merchant", unknown)
+
+
+def find_reward(asked: AskedByUser, reward_id: int) -> Reward:
+    """The reward with its program.
+
+    Raises:
+        RewardNotFound: it is unknown or of a merchant that the user does not look after. PermissionDenied.
+    """
+    rewards = Reward.objects.select_related("program")
+    return asked.find(rewards, reward_id, "program__merchant", RewardNotFound("This reward is not known here."))
+
+
+def find_run(asked: AskedByUser, run_id: int) -> ExpirationRun:
+    """The run with its merchant. Runs over all merchants are the platform's.
+
+    Raises:
+        RunNotFound: it is unknown, or not of a merchant that the user looks after.
+    """
+    found = ExpirationRun.objects.select_related("merchant").filter(in_sight(asked, "merchant", None), pk=run_id)
+    return _known_run(found.first())
+
+
+def find_run_over(merchant: Merchant, run_id: int) -> ExpirationRun:
+    """A run that took in a merchant who was found before: the merchant's own, or one over all.
+
+    Raises:
+        RunNotFound: it is unknown, or another merchant's.
+    """
+    found = ExpirationRun.objects.filter(Q(merchant=merchant) | Q(merchant=None), pk=run_id)
+    return _known_run(found.first())
+
+
+def _known_run(found: ExpirationRun | None) -> ExpirationRun:
+    if found is None:
+        raise RunNotFound("This run is not known here.")
+    return found
+
+
+def find_message(asked: AskedByUser, message_id: int) -> Message:
+    """A message that is sent on behalf of a merchant.
+
+    Raises:
+        MessageNotFound: it is unknown or of a merchant that the user does not look after. PermissionDenied.
+    """
+    message = Message.objects.filter(pk=message_id).first()
+    if message is None or not message.scope.isdecimal():
+        raise MessageNotFound
+    try:
+        asked.merchant(int(message.scope))
+    except MerchantNotFound:
+        raise MessageNotFound from None
+    return message
