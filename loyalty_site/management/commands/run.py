@@ -22,6 +22,7 @@ class Command(BaseCommand):
             site.start_web_and_workers()
             site.start_beat()
             self.stdout.write(f"Admin:  {site.address}/admin/    {demo_data.login()}")
+            self.stdout.write(f"APIs:   {site.address}/docs")
             self.stdout.write(f"Mails:  {site.mail_folder}/new    Logs: {site.logs}")
             self.stdout.write("Ctrl-C stops everything; the data stays.")
             self.stdout.flush()
