@@ -1,12 +1,13 @@
 """What is known about a customer is put right."""
 
 from datetime import date
+from typing import cast
 
 import pytest
 
 from loyalty.errors import AlreadyErased, ContactTaken, CustomerNotFound, InvalidInput, NothingToChange
 from loyalty.models import Customer
-from loyalty.services.customers import update_customer
+from loyalty.services.customers import CustomerChanges, update_customer
 from loyalty.services.privacy import erase_customer
 from tests.factories import NOON, days, make_card, make_merchant
 from tests.loyalty.parallel import in_parallel
@@ -24,7 +25,8 @@ EVERYTHING = {
 
 
 def change(customer, at=NOON, **changes):
-    return update_customer(merchant=customer.merchant, customer_id=customer.pk, changes=changes, actor="ana", at=at)
+    asked = cast(CustomerChanges, changes)
+    return update_customer(merchant=customer.merchant, customer_id=customer.pk, changes=asked, actor="ana", at=at)
 
 
 def columns(customer):

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Max, Min, QuerySet
 from django.urls import path
 from rest_framework import serializers
 
@@ -22,7 +22,8 @@ from loyalty.models import Transaction, TransactionType
 from loyalty.models.money import to_minor
 from loyalty.services import reversing
 
-LONGEST_WINDOW = timedelta(days=31)
+LONGEST_WINDOW = timedelta(days=7)
+MOST_ROWS = 10**9  # all; but what is cut the planner reads by itself
 BOUNDED = f"Needs `card_id`, or `created_from` and `created_before` at most {LONGEST_WINDOW.days} days apart."
 REVERSED = [
     errors.TransactionNotFound,
@@ -57,11 +58,20 @@ class Transactions(AdminView):
     def get(self, asked: AskedByUser) -> "QuerySet[Transaction]":
         """Of all merchants that the user looks after, or of one of them; the newest first, each with a sentence.
 
-        The ledger is long: what has no index is only looked for on one card, or among the transactions of a month.
+        The ledger is long: what has no index is only looked for on one card, or among the transactions of a week.
         """
-        rows = transactions_shown().filter(in_sight(asked, "merchant", asked.query.get("merchant_id")))
-        rows = rows.filter(**_named(asked))
-        return rows.filter(**_bounded(asked.query))
+        seen = in_sight(asked, "merchant", asked.query.get("merchant_id"))
+        rows = transactions_shown().filter(seen, **_named(asked), **_bounded(asked.query))
+        return rows if "card_id" in asked.query or "created_from" not in asked.query else _cut(rows)
+
+
+def _cut(rows: "QuerySet[Transaction]") -> "QuerySet[Transaction]":
+    """The same rows of a time, with their first and last id: those the planner can go to.
+
+    It does not know that ids grow with time, and would walk back through the whole ledger to find the newest ones.
+    """
+    found = rows.order_by()[:MOST_ROWS].aggregate(first=Min("pk"), last=Max("pk"))
+    return rows.filter(pk__range=(found["first"], found["last"])) if found["first"] else rows.none()
 
 
 def _named(asked: AskedByUser) -> dict[str, Any]:
