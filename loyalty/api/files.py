@@ -95,7 +95,7 @@ class JsonLinesParser(BaseParser):
         if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
             raise InvalidRequest(["Send an array of objects, one for each card."])
         names = list(dict.fromkeys(name for line in lines for name in line))
-        if any(isinstance(value, (dict, list)) for line in lines for value in line.values()):
+        if any(isinstance(value, (dict, list, bool)) for line in lines for value in line.values()):
             raise InvalidRequest(["The values of a card are strings, numbers or null."])
         spooled = Spooled()
         for line in chain([names], ([_cell(line.get(name)) for name in names] for line in lines)):

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 from loyalty.api import problems
-from loyalty.api.fields import LARGEST_ID
+from loyalty.api.fields import LARGEST_ID, BirthDay, Day, In, Moment
 from loyalty.api.operations import NoFields, Operation
 from loyalty.api.problems import MEDIA_TYPE, Problem
 from loyalty.api.views import STORE_TAG, ApiView
@@ -28,8 +28,13 @@ ALWAYS: tuple[type[Exception], ...] = (
 WITH_BODY = (problems.MalformedJson, problems.BodyTooLarge, problems.UnsupportedMediaType)
 AT_TILLS = (problems.InvalidStaffSession, problems.StoreNotActive)
 ONCE = (problems.IdempotencyKeyRequired, problems.CardBusy, IdempotencyKeyReused)
-ROWS = {"type": "array", "items": {"type": "object", "additionalProperties": True}}
+CELL = {"anyOf": [{"type": "string", "nullable": True}, {"type": "number"}]}
+ROWS = {"type": "array", "items": {"type": "object", "additionalProperties": CELL}}
 KEY_PATTERN = "^[!-~]{8,128}$"
+NO_NUL = r"^[^\x00]*$"
+SOMETHING = r"^[^\x00]*[^\s\x00-\x1f\x85][^\x00]*$"  # and not only white space, which is cut off
+YEAR = "(19[89]|2[01][0-9])[0-9]"
+MONTH_AND_DAY = "(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 
 
 class FieldProblemOut(serializers.Serializer[Any]):
@@ -86,7 +91,7 @@ class OperationSchema(AutoSchema):
         if self.declared.body is NoFields:
             return None
         if "text/csv" in self.declared.body_media_types:
-            return {"text/csv": {"type": "string"}, "application/json": ROWS}
+            return {"text/csv": {"type": "string", "minLength": 1}, "application/json": ROWS}
         return self.declared.body
 
     def get_override_parameters(self) -> list[Any]:
@@ -240,6 +245,36 @@ def share_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
                     names = [example["summary"] for example in content["examples"].values()]
                     content["examples"] = {name: {"$ref": f"#/components/examples/{name}"} for name in names}
     return result
+
+
+class SentBody(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """What is sent is described as strictly as it is read: an unknown key is refused, and so is an empty text.
+
+    NUL is in no text, because no database takes it.
+    """
+
+    target_class = In
+    match_subclasses = True
+
+    def map_serializer(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        described: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        properties = described.get("properties", {})
+        for name, field in self.target.fields.items():
+            properties[name] = {**_form_of(field), **properties[name]}
+        return {**described, "additionalProperties": False}
+
+
+def _form_of(field: Any) -> dict[str, Any]:
+    """What a field refuses and its class does not tell."""
+    if isinstance(field, BirthDay):
+        return {"pattern": f"^(19|2[01])[0-9][0-9]-{MONTH_AND_DAY}$"}
+    if isinstance(field, Day):
+        return {"pattern": f"^{YEAR}-{MONTH_AND_DAY}$"}
+    if isinstance(field, Moment):
+        return {"pattern": f"^{YEAR}-{MONTH_AND_DAY}[Tt]"}
+    if isinstance(field, serializers.CharField):
+        return {"pattern": NO_NUL} if field.allow_blank else {"pattern": SOMETHING, "minLength": 1}
+    return {}
 
 
 class _ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

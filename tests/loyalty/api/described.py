@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import yaml
@@ -90,7 +90,9 @@ class World:
         self.manager = Office(self.merchant, "manager")
         self.support = Office(self.merchant, "support")
         self.admin = Office()
-        self._ids = self._make()
+        self.manager_at_till = Till(self.store)
+        self.manager_at_till.sign_in("manager")
+        self.ids = self._make()
 
     def _make(self) -> dict[str, int]:
         gone = make_card(self.merchant, points=10, at=NOON - days(400))
@@ -124,13 +126,6 @@ class World:
             "key_id": keys.issue_store_key(store=self.store, label="Till 2", actor="a", at=NOON).record.pk,
         }
 
-    @cached_property
-    def manager_at_till(self) -> Till:
-        """A till on which a manager has signed in."""
-        till = Till(self.store)
-        till.sign_in("manager")
-        return till
-
     def asker_of(self, operation: Described) -> Till | Office:
         """Somebody of this world who may carry it out."""
         if not operation.is_of_store:
@@ -139,10 +134,10 @@ class World:
 
     def id_of(self, name: str) -> int:
         """The id of this world's thing of that name, such as card_id; `card_ids` and `store_ids` are lists of them."""
-        return self._ids[name.removesuffix("s") if name.endswith("_ids") else name]
+        return self.ids[name.removesuffix("s") if name.endswith("_ids") else name]
 
     def knows(self, name: str) -> bool:
-        return (name.removesuffix("s") if name.endswith("_ids") else name) in self._ids
+        return (name.removesuffix("s") if name.endswith("_ids") else name) in self.ids
 
 
 def names_an_id(name: str) -> bool:
@@ -172,7 +167,7 @@ def ask(
     """Carry an operation out about things of this world, some of them replaced."""
     address = operation.path
     for name in operation.path_names:
-        address = address.replace(f"{{{name}}}", str({**world._ids, **(path or {})}[name]))
+        address = address.replace(f"{{{name}}}", str({**world.ids, **(path or {})}[name]))
     asker = asker or world.asker_of(operation)
     send = getattr(asker.client, operation.method)
     headers = {**asker.headers, "Idempotency-Key": key}
