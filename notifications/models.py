@@ -118,6 +118,7 @@ class Message(models.Model):
             models.Index(fields=["next_attempt_at", "id"], condition=Q(status__in=WAITING), name="message_due"),
             models.Index(fields=["id"], condition=Q(status__in=GIVEN_UP), name="message_given_up"),
             models.Index(fields=["reference"], name="message_about_reference"),
+            models.Index("scope", F("id").desc(), name="message_newest_of_scope"),
             # The admin's search by the beginning of an address, whatever its case.
             models.Index(OpClass(Upper(F("recipient")), name="text_pattern_ops"), name="message_to_recipient"),
         ]

@@ -90,6 +90,11 @@ class Card(models.Model):
             ),
             models.CheckConstraint(condition=Q(card_number__regex=r"^[0-9]{12}$"), name="card_number_has_12_digits"),
         ]
+        indexes = [
+            # Few cards are either, and lists ask for them.
+            models.Index("status", F("id").desc(), condition=~Q(status="active"), name="card_out_of_use"),
+            models.Index(fields=["id"], condition=Q(expiration_exempt=True), name="card_exempt"),
+        ]
 
     def __str__(self) -> str:
         return self.card_number
