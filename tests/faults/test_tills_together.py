@@ -4,6 +4,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -11,7 +12,7 @@ from django.db import connection, transaction
 from loyalty.models import Card, CardBalance, IdempotencyKey, Reward, Store, Transaction
 from loyalty.services.ledger_check import check_ledger
 from tests.factories import NOON, days, make_card, make_cards, make_reward
-from tests.fakes.web_process import Answer, web
+from tests.fakes.web_process import Answer, WebProcess, web
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 from tests.loyalty.runs import expire, row_of
@@ -52,11 +53,18 @@ def at_once(number: int, ask: Callable[[int], Answer]) -> list[Answer]:
     return answers
 
 
-def poster(site, till, path: str, body: dict, key: Callable[[int], str]) -> Callable[[int], Answer]:
+def poster(
+    site: WebProcess, till: Till, path: str, body: dict[str, Any], key: Callable[[int], str]
+) -> Callable[[int], Answer]:
     return lambda n: site.ask("POST", BASE + path, body, {**till.headers, "Idempotency-Key": key(n)})
 
 
-def codes(answers: list[Answer]) -> Counter:
+def keys_of(name: str) -> Callable[[int], str]:
+    """A key of its own for each time."""
+    return lambda n: f"{name}-{n:04}"
+
+
+def codes(answers: list[Answer]) -> Counter[tuple[int, str | None]]:
     return Counter((answer.status, answer.json().get("code")) for answer in answers)
 
 
@@ -64,7 +72,7 @@ def codes(answers: list[Answer]) -> Counter:
 def test_of_40_redemptions_of_10_from_100_exactly_10_succeed(site, till, rounds):
     cards = make_cards(till.merchant, rounds, points=100)
     for card in cards:
-        ask = poster(site, till, f"cards/{card.pk}/redeem", {"points": 10}, lambda n, card=card: f"k-{card.pk}-{n:04}")
+        ask = poster(site, till, f"cards/{card.pk}/redeem", {"points": 10}, keys_of(f"card-{card.pk}"))
         assert codes(at_once(40, ask)) == {(201, None): 10, (409, "insufficient_points"): 30}
 
     assert set(CardBalance.objects.values_list("points_balance", flat=True)) == {0}
@@ -77,7 +85,7 @@ def test_of_a_stock_of_3_exactly_3_are_handed_out(site, till, rounds):
     for number in range(rounds):
         reward = make_reward(till.merchant, points_cost=10, stock=3)
 
-        def ask(n: int, reward: Reward = reward, number: int = number) -> Answer:
+        def ask(n: int, reward: Reward = reward, number: int = number) -> Any:
             path = f"{BASE}cards/{cards[n].pk}/redeem"
             headers = {**till.headers, "Idempotency-Key": f"stock-{number}-{n:04}"}
             return site.ask("POST", path, {"reward_id": reward.pk}, headers)
@@ -98,8 +106,10 @@ def test_a_run_that_several_give_back_at_once_comes_back_once(site, till, rounds
         run = row_of(expire(warned_at + days(20), merchant=till.merchant))
         assert run.cards_expired == len(cards)
 
-        path = f"{Office.base}expiration-runs/{run.pk}/restore"
-        answers = at_once(8, lambda n, path=path: site.ask("POST", path, {"reason": "mistake"}, office.headers))
+        def give_back(n: int, path: str = f"{Office.base}expiration-runs/{run.pk}/restore") -> Any:
+            return site.ask("POST", path, {"reason": "mistake"}, office.headers)
+
+        answers = at_once(8, give_back)
 
         assert {answer.status for answer in answers} == {200}
         assert sum(answer.json()["restored_cards"] for answer in answers) == len(cards)
@@ -135,7 +145,7 @@ def test_20_identical_requests_write_one_row_and_get_one_answer(site, till, path
 def test_one_key_with_two_bodies_at_once_does_one_of_them(site, till):
     card = make_card(till.merchant, points=100)
 
-    def ask(n: int) -> Answer:
+    def ask(n: int) -> Any:
         headers = {**till.headers, "Idempotency-Key": "one-and-the-same"}
         return site.ask("POST", f"{BASE}cards/{card.pk}/redeem", {"points": 10 + n % 2}, headers)
 
@@ -152,14 +162,14 @@ def test_lost_answers_and_killed_servers_leave_one_row_for_each_key(site, till):
     cards = make_cards(till.merchant, 20, points=1000)
     wanted = [(f"lost-{n:05}", chance.choice(cards), chance.randint(1, 30)) for n in range(200)]
 
-    def ask(key: str, card: Card, points: int) -> Answer | None:
+    def ask(key: str, card: Card, points: int) -> Any:
         path, headers = f"{BASE}cards/{card.pk}/redeem", {**till.headers, "Idempotency-Key": key}
         try:
             return site.ask("POST", path, {"points": points}, headers)
         except OSError:
             return None  # the answer is lost: nobody knows whether it was done
 
-    def some_tills(part: list) -> None:
+    def some_tills(part: list[tuple[str, Card, int]]) -> None:
         for request in part:
             ask(*request)
 

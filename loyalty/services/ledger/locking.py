@@ -37,7 +37,7 @@ def lock(card_id: int, *, merchant: Merchant, request: Request | None = None) ->
     if request:
         transaction_id, found = next(columns), read_if_any(IdempotencyKey, columns)
         if found:
-            found.answer = json.loads(found.answer)  # type: ignore[arg-type]  as the database gave it
+            found.answer = json.loads(found.answer)  # as the database gave it
         judge(request, found, transaction_id)
     return card
 

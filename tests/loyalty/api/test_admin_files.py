@@ -12,7 +12,7 @@ from loyalty.services import earning, exporting
 from tests.factories import NOON, days, make_card, make_cards, make_merchant, make_store
 from tests.loyalty.api.offices import Office
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 FORMULAS = [
     "=1+1",
     "=cmd|' /C calc'!A0",

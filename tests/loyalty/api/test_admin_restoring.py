@@ -6,7 +6,7 @@ from loyalty.models import Transaction
 from tests.factories import balance_of, make_card
 from tests.loyalty.api.offices import Office
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_support_gives_points_back_once():

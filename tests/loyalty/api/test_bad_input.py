@@ -1,12 +1,14 @@
 """What a till can send wrong: a clear refusal, nothing done, never a 500."""
 
+from typing import Any
+
 import pytest
 
 from loyalty.models import Card, Store, Transaction
 from tests.factories import make_card
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 EARN = "/api/v1/store/loyalty/cards/{}/earn"
 
 
@@ -27,7 +29,7 @@ def nothing_is_written(till, card):
     assert Transaction.objects.filter(card=card).count() == before
 
 
-def refused(answer, status: int, code: str, pointer: str | None = None) -> dict:
+def refused(answer: Any, status: int, code: str, pointer: str | None = None) -> Any:
     assert answer.status_code == status, answer.content
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()

@@ -26,7 +26,7 @@ from tests.loyalty.api.described import UNKNOWN, World
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 Scenario = Callable[[World], Any]
 SCENARIOS: dict[str, Scenario] = {}

@@ -9,7 +9,7 @@ from tests.factories import make_card, make_merchant, make_store
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 OF_A_MERCHANT = {
     "liability": {},
     "accounting": {"first": "2026-03-01", "last": "2026-03-31"},

@@ -8,7 +8,7 @@ from loyalty.models import Program, Transaction
 from tests.factories import balance_of, make_card, make_reward
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
