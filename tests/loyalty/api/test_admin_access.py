@@ -11,7 +11,7 @@ from loyalty.services import keys
 from tests.factories import NOON, make_merchant
 from tests.loyalty.api.offices import Office
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

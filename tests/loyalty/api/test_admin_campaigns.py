@@ -10,7 +10,7 @@ from loyalty.models import Campaign
 from tests.factories import NOON, days, make_merchant, make_store
 from tests.loyalty.api.offices import Office
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 FRIDAY = {
     "name": "Double Friday",
     "multiplier": "2.00",

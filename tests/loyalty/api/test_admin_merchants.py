@@ -10,7 +10,7 @@ from tests.factories import make_card, make_merchant
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 BAKERY = {"name": "Bakery", "slug": "bakery", "timezone": "Europe/Luxembourg", "currency": "EUR"}
 WHY = {"reason": "Closed for renovation"}
 

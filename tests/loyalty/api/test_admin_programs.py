@@ -14,7 +14,7 @@ from tests.factories import make_cards, make_merchant
 from tests.loyalty.api.offices import Office
 from tests.loyalty.runs import table_hashes
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 TERMS = {
     "points_expiration_days": 180,
     "expiration_warning_days": 14,

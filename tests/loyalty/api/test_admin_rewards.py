@@ -10,7 +10,7 @@ from loyalty.models import Reward
 from tests.factories import make_merchant, make_reward
 from tests.loyalty.api.offices import Office
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 COFFEE = {"name": "Coffee", "points_cost": 50, "stock": 12, "active_from": "2026-05-01", "active_to": None}
 
 

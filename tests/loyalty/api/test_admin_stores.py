@@ -13,7 +13,7 @@ from tests.factories import NOON, make_merchant, make_store
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
