@@ -133,7 +133,7 @@ class ReceiptRequired(LoyaltyError):
 
 
 class DuplicateReceipt(LoyaltyError):
-    """The store already earned on this receipt."""
+    """The store already earned on this receipt; `transaction_id` names the sale."""
 
 
 class DailyLimitReached(LoyaltyError):
@@ -238,6 +238,10 @@ class PinLocked(LoyaltyError):
 
 class StaffSessionNotFound(LoyaltyError):
     """No session of this store has this token, or it is over."""
+
+
+class MoreThanExpired(LoyaltyError):
+    """More would come back than ever expired on the card."""
 
 
 class ReasonRequired(LoyaltyError):

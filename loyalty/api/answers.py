@@ -88,7 +88,8 @@ class TransactionOut(serializers.Serializer[Transaction]):
 
     @extend_schema_field({"type": "string", "format": "date-time", "nullable": True})
     def get_next_stamp_at(self, row: Transaction) -> Any:
-        return _detail(row, "next_stamp_at")
+        moment = _detail(row, "next_stamp_at")
+        return in_utc(moment) if moment else None
 
     @extend_schema_field({"type": "integer", "nullable": True})
     def get_remaining_stamps_today(self, row: Transaction) -> Any:
@@ -106,6 +107,11 @@ def _shortfall(row: Transaction) -> int:
 def _detail(row: Transaction, name: str) -> Any:
     """A value of the details; an erasure may have replaced them all by a word."""
     return row.details.get(name) if isinstance(row.details, dict) else None
+
+
+def in_utc(moment: str) -> str:
+    """A kept moment as all others are answered, with a Z."""
+    return moment.removesuffix("+00:00") + "Z" if moment.endswith("+00:00") else moment
 
 
 def iso(day: date | None) -> str | None:

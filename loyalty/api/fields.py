@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
@@ -17,6 +18,8 @@ FIRST_YEAR, LAST_YEAR = 1980, 2199
 
 class In(serializers.Serializer[Any]):
     """What an operation takes. Unknown keys are refused: a misspelt one would be lost in silence."""
+
+    default_error_messages = {"invalid": "Send a JSON object."}
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping) and (unknown := [name for name in data if name not in self._writable_names]):
@@ -132,7 +135,7 @@ class BirthDay(Day):
         if not isinstance(value, str):
             self.fail("invalid", format="YYYY-MM-DD")
         day = serializers.DateField.to_internal_value(self, value)
-        if not 1900 <= day.year <= LAST_YEAR:
+        if day.year < 1900 or day > timezone.now().date():
             self.fail("out_of_range")
         return day
 

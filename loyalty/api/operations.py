@@ -60,9 +60,10 @@ class Operation:
     """What an operation takes, answers and refuses.
 
     `answer` renders what the function returns; None answers nothing (204). `pages` is the order of a list, whose
-    function returns a QuerySet. `keyed`: the request's key goes to the verb, which does it once. `commits`: the verb
-    commits as it goes and may be repeated, so the answer is kept afterwards. `secret`: the answer holds something that
-    is shown once. `file_of` are the columns of a file that is answered. `card_of` names the card that an answer tells about. `staff_role` and `access` say who may.
+    function returns a QuerySet. `keyed`: the request's key goes to the verb, which does it once. `commits`: the
+    verb commits as it goes and may be repeated, so the answer is kept afterwards. `secret`: the answer holds
+    something that is shown once. `file_of` are the columns of a file that is answered. `card_of` names the card
+    that an answer tells about. `staff_role` and `access` say who may.
     """
 
     name: str

@@ -32,8 +32,10 @@ def read_json(stream: Any, *, limit: int) -> Any:
         raise MalformedJson("The body is not UTF-8.") from None
     except RecursionError:
         raise MalformedJson("The body is nested too deeply.") from None
-    except ValueError as error:
-        raise MalformedJson(f"The body is not valid JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise MalformedJson(f"The body is not valid JSON at line {error.lineno}, column {error.colno}.") from None
+    except ValueError:
+        raise MalformedJson("A number in the body has too many digits.") from None
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

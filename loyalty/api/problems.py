@@ -64,6 +64,7 @@ STATUS: dict[int, tuple[type[LoyaltyError | MessageError], ...]] = {
         MessageAlreadyWaiting,
         MessageErased,
         MessageHasNoAddress,
+        errors.MoreThanExpired,
         errors.NotEnoughStamps,
         errors.NotVoidable,
         errors.NothingToChange,

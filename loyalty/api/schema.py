@@ -129,7 +129,7 @@ class OperationSchema(AutoSchema):
             kinds += WITH_BODY
         if self.view.tag == STORE_TAG:
             kinds += AT_TILLS
-            if self.declared.changes:
+            if self.declared.changes or self.declared.staff_role:
                 kinds.append(problems.StaffSessionRequired)
         if self.declared.changes:
             kinds += ONCE

@@ -142,6 +142,10 @@ class AskedByUser(Asked):
         """Those whose data the user may see."""
         return Merchant.objects.readable_by(self.user)
 
+    def manages(self, merchant: Merchant) -> bool:
+        """Whether the user may do more for the merchant than read and give back."""
+        return Merchant.objects.managed_by(self.user).filter(pk=merchant.pk).exists()
+
     def merchant(self, merchant_id: int) -> Merchant:
         """The merchant, if the user may do this for it.
 

@@ -56,4 +56,4 @@ def offered_rewards(*, store: Store, at: datetime) -> list[Reward]:
 
 def _offered(program: Program, *, at: datetime) -> QuerySet[Reward]:
     rewards = Reward.objects.offered(program.policy.local_date(at)).filter(program=program)
-    return rewards.order_by("points_cost", "pk")
+    return rewards.exclude(stock=0).order_by("points_cost", "pk")

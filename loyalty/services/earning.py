@@ -21,7 +21,7 @@ from loyalty.errors import (
     NotInThisProgram,
     ReceiptRequired,
 )
-from loyalty.models import Campaign, Card, Program, StaffMember, Store, Transaction, TransactionType
+from loyalty.models import Campaign, Card, Program, ReceiptClaim, StaffMember, Store, Transaction, TransactionType
 from loyalty.models.money import MAX_AMOUNT_MINOR, spelled
 from loyalty.services import ledger
 from loyalty.services.finding import card_of
@@ -87,7 +87,7 @@ def earn(
         DailyLimitReached: the card has earned as often today as the program allows.
         AnsweredBefore, IdempotencyKeyReused, IdempotencyKeyExpired: as `once`.
     """
-    with once(request), _receipts_earn_once(receipt_number), transaction.atomic():
+    with once(request), _receipts_earn_once(store, receipt_number), transaction.atomic():
         # Inside: a late repeat of an offline sale is answered, however old the sale has become.
         moment = accepted_moment(transaction_at or at, at=at)
         card = ledger.lock(card_id, merchant=store.merchant, request=request)
@@ -136,13 +136,17 @@ def preview(
 
 
 @contextmanager
-def _receipts_earn_once(receipt_number: str) -> Iterator[None]:
+def _receipts_earn_once(store: Store, receipt_number: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        if "receipt_claimed_once_per_store" in str(error):
-            raise DuplicateReceipt(f"Receipt {receipt_number} has already earned points.") from None
-        raise
+        if "receipt_claimed_once_per_store" not in str(error):
+            raise
+        claims = ReceiptClaim.objects.filter(store=store, receipt_number=receipt_number)
+        raise DuplicateReceipt(
+            f"Receipt {receipt_number} has already earned points.",
+            transaction_id=claims.values_list("transaction", flat=True).first(),
+        ) from None
 
 
 def points_worth(*, program: Program, amount_minor: int, store: Store | None, moment: datetime) -> Worth:

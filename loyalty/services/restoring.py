@@ -6,7 +6,7 @@ from datetime import datetime
 import structlog
 from django.db import connection, transaction
 
-from loyalty.errors import CardNotActive, InvalidInput, RunNotFinished, RunNotFound
+from loyalty.errors import CardNotActive, InvalidInput, MoreThanExpired, RunNotFinished, RunNotFound
 from loyalty.models import Card, ExpirationRun, Merchant, Transaction, TransactionType
 from loyalty.services import ledger, messages
 from loyalty.services.adjustments import require_as_seen, require_in_use, require_reason
@@ -47,14 +47,17 @@ def restore_points(
     actor: str,
     at: datetime,
     seen_version: int | None = None,
+    only_expired: bool = False,
     request: Request | None = None,
 ) -> Restoration:
     """Give points back to a card: an adjustment that counts as activity, so that they live a full term again.
 
     It is linked to the card's latest expiry that nobody has given back; that expiry then counts as restored.
     `seen_version` is the version of the balance on which a person decided; None restores whatever there is.
+    `only_expired` is for those who may give back and not give away.
 
     Raises:
+        MoreThanExpired: with `only_expired`, more would be restored on the card than ever expired.
         CardNotFound: the merchant has no such card.
         CardChanged: the card has another version than the one seen.
         CardNotActive: the card is closed, merged or erased. A suspended one can get points back.
@@ -72,6 +75,8 @@ def restore_points(
         expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
         latest = expiries.not_given_back().order_by("-seq").first()
         warning = _warning_about_more(card, points)
+        if only_expired and warning:
+            raise MoreThanExpired(f"{warning} A manager may give more.")
         row = _give_back(
             card, points, expiry=latest, reason=reason, actor=actor, at=at, warning=warning, request=request
         )

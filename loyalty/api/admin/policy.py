@@ -175,8 +175,9 @@ class Policy(AdminView):
     def post(self, asked: AskedByUser, program_id: int) -> PolicyInForce:
         """Takes all terms, those too that stay as they are.
 
-        A change that could take points sooner is refused with `confirmation_required` until `confirmed_cards` is the
-        number that its `impact` shows; ask `policy/preview` for it first. Days that customers were promised are kept.
+        A change that could take points sooner is refused with `confirmation_required` until `confirmed_cards` is at
+        least the number that its `impact` shows; ask `policy/preview` for it first. Days that customers were promised
+        are kept.
         """
         program = find_program(asked, program_id)
         changed = policies.change_policy(

@@ -53,7 +53,7 @@ class ProgramIn(In):
     staff_pin_policy = serializers.ChoiceField(choices=Program.PinPolicy.choices, required=False)
     pin_attempts = Whole(required=False, min_value=1, max_value=LARGEST_SMALL)
     pin_lock_minutes = Whole(required=False, min_value=1, max_value=LARGEST_SMALL)
-    allow_void = Flag(required=False, help_text="Off: tills take nothing back.")
+    allow_void = Flag(required=False, help_text="Off: tills void nothing. Purchases can still be refunded.")
     void_window_hours = Whole(required=False, min_value=0, max_value=LARGEST_SMALL, help_text="For cashiers.")
     refund_policy = serializers.ChoiceField(
         choices=Program.RefundPolicy.choices,

@@ -44,18 +44,22 @@ class RestorePoints(AdminView):
         body=RestoreIn,
         answer=RestoredOut,
         status=201,
-        refusals=[*BY_HAND, *ONCE],
+        refusals=[*BY_HAND, errors.MoreThanExpired, *ONCE],
         changes=True,
         keyed=True,
         access=Access.RESTORE,
     )
     def post(self, asked: AskedByUser, card_id: int) -> Transaction:
-        """Counts as an activity, so the points live a full term again. The customer gets a mail about it."""
+        """Counts as an activity, so the points live a full term again. The customer gets a mail about it.
+
+        Support gives back what has expired, and no more (`more_than_expired`); a manager may, with a `warning`.
+        """
         card = find_card(asked, card_id)
         return restoring.restore_points(
             merchant=card.program.merchant,
             card_id=card_id,
             **asked.body,
+            only_expired=not asked.manages(card.program.merchant),
             actor=asked.actor,
             request=asked.request_about(card.program.merchant),
             at=asked.at,

@@ -81,7 +81,8 @@ class Refund(StoreView):
     def post(self, asked: AskedAtStore, transaction_id: int) -> Transaction:
         """The card keeps what the rest of the purchase earns at the rate of the sale, whatever the program says today.
 
-        Refunds of a whole purchase, in any number of parts, take exactly the points that it earned.
+        Goods come back when they come back: neither `void_window_hours` nor `allow_void` matters here. Refunds of a
+        whole purchase, in any number of parts, take exactly the points that it earned.
         """
         return reversing.refund(
             store=asked.store,

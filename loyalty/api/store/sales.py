@@ -17,6 +17,7 @@ ONCE = [errors.IdempotencyKeyReused, errors.IdempotencyKeyExpired]
 USABLE = [errors.CardNotFound, errors.CardNotActive, errors.CardOfAnotherStore]
 SALE = [
     errors.InvalidAmount,
+    errors.InvalidInput,
     errors.BelowMinimumPurchase,
     errors.ReceiptRequired,
     errors.NotInThisProgram,
@@ -51,7 +52,7 @@ class Preview(StoreView):
         throttle="earn",
     )
     def post(self, asked: AskedAtStore, card_id: int) -> dict[str, Any]:
-        """Nothing is written and no key is needed. The same rules apply as to the sale itself."""
+        """Nothing is written and no key is needed. The same rules apply as to the sale, limits of the day apart."""
         worth = earning.preview(
             store=asked.store,
             card_id=card_id,

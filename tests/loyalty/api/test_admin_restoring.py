@@ -3,15 +3,16 @@
 import pytest
 
 from loyalty.models import Transaction
-from tests.factories import balance_of, make_card
+from tests.factories import NOON, balance_of, days, make_card
 from tests.loyalty.api.offices import Office
+from tests.loyalty.runs import expire
 
 pytestmark = pytest.mark.django_db
 
 
-def test_support_gives_points_back_once():
+def test_a_manager_gives_points_back_once():
     card = make_card()
-    office = Office(card.program.merchant, role="support")
+    office = Office(card.program.merchant, role="manager")
     body = {"points": 500, "reason": "Was in hospital"}
 
     first = office.post(f"cards/{card.pk}/restore-points", body, key="restore-1")
@@ -53,3 +54,17 @@ def test_a_card_of_another_merchant_is_not_known(role):
 
     assert foreign["code"] == "card_not_found"
     assert {**foreign, "request_id": ""} == {**unknown, "request_id": ""}
+
+
+def test_support_gives_back_what_has_expired_and_no_more():
+    card = make_card(points=30)
+    merchant = card.program.merchant
+    expire(NOON + days(170), merchant=merchant)
+    expire(NOON + days(190), merchant=merchant)
+    office = Office(merchant, role="support")
+
+    for points, status in ((31, 409), (20, 201), (11, 409), (10, 201), (1, 409)):
+        answer = office.post(f"cards/{card.pk}/restore-points", {"points": points, "reason": "was ill"})
+        assert answer.status_code == status, answer.content
+    assert answer.json()["code"] == "more_than_expired"
+    assert balance_of(card).points_balance == 30

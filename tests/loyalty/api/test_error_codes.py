@@ -441,6 +441,11 @@ def nothing_to_change(world):
 
 
 @answers
+def more_than_expired(world):
+    return world.support.post(f"cards/{world.card.pk}/restore-points", {"points": 5, "reason": "nice"})
+
+
+@answers
 def reason_required(world):
     return _as_answer(errors.ReasonRequired("Please give a reason; it is kept with the change."))
 
