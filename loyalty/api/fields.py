@@ -140,13 +140,25 @@ class BirthDay(Day):
         return day
 
 
-@extend_schema_field({"type": "string", "pattern": r"^[0-9]{1,6}(\.[0-9]{1,4})?$", "example": "1.5"})
 class Rate(serializers.DecimalField):
     """A rate: a decimal string, so that it is exactly what was sent."""
 
-    default_error_messages = {"invalid": 'Send it as a string of digits with a decimal point, such as "1.5".'}
+    default_error_messages = {
+        "invalid": 'Send it as a string of digits with a decimal point, such as "1.5".',
+        "too_long": "At most {whole} digits stand before the point, and {places} after it.",
+    }
 
     def to_internal_value(self, data: Any) -> Decimal:
-        if not isinstance(data, str) or not re.fullmatch(r"[0-9]{1,10}(\.[0-9]{1,10})?", data, re.ASCII):
+        if not isinstance(data, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)?", data, re.ASCII):
             self.fail("invalid")
+        if not re.fullmatch(self.pattern, data):
+            self.fail("too_long", whole=self.whole_digits, places=self.decimal_places)
         return super().to_internal_value(data)
+
+    @property
+    def whole_digits(self) -> int:
+        return int(self.max_digits or 0) - int(self.decimal_places or 0)
+
+    @property
+    def pattern(self) -> str:
+        return rf"^[0-9]{{1,{self.whole_digits}}}(\.[0-9]{{1,{self.decimal_places}}})?$"

@@ -11,7 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 from rest_framework import serializers
 
 from loyalty.api import problems
-from loyalty.api.fields import LARGEST_ID, BirthDay, Day, In, Moment
+from loyalty.api.fields import LARGEST_ID, BirthDay, Day, In, Moment, Rate
 from loyalty.api.operations import NoFields, Operation
 from loyalty.api.problems import MEDIA_TYPE, Problem
 from loyalty.api.views import STORE_TAG, ApiView
@@ -32,7 +32,7 @@ CELL = {"anyOf": [{"type": "string", "nullable": True}, {"type": "number"}]}
 ROWS = {"type": "array", "items": {"type": "object", "additionalProperties": CELL}}
 KEY_PATTERN = "^[!-~]{8,128}$"
 NO_NUL = r"^[^\x00]*$"
-SOMETHING = r"^[^\x00]*[^\s\x00-\x1f\x85][^\x00]*$"  # and not only white space, which is cut off
+SOMETHING = r"^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$"  # and not only white space, which is cut off
 YEAR = "(19[89]|2[01][0-9])[0-9]"
 MONTH_AND_DAY = "(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 
@@ -93,6 +93,12 @@ class OperationSchema(AutoSchema):
         if "text/csv" in self.declared.body_media_types:
             return {"text/csv": {"type": "string", "minLength": 1}, "application/json": ROWS}
         return self.declared.body
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        if body and "text/csv" in body["content"]:
+            body["required"] = True  # a file is read, and none is no empty one
+        return body
 
     def get_override_parameters(self) -> list[Any]:
         parameters: list[Any] = [_path_parameter(name) for name in self._path_names()]
@@ -260,7 +266,7 @@ class SentBody(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
         described: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
         properties = described.get("properties", {})
         for name, field in self.target.fields.items():
-            properties[name] = {**_form_of(field), **properties[name]}
+            properties[name] = {**properties[name], **_form_of(field)}
         return {**described, "additionalProperties": False}
 
 
@@ -272,6 +278,8 @@ def _form_of(field: Any) -> dict[str, Any]:
         return {"pattern": f"^{YEAR}-{MONTH_AND_DAY}$"}
     if isinstance(field, Moment):
         return {"pattern": f"^{YEAR}-{MONTH_AND_DAY}[Tt]"}
+    if isinstance(field, Rate):
+        return {"pattern": field.pattern, "example": "1.5"}
     if isinstance(field, serializers.CharField):
         return {"pattern": NO_NUL} if field.allow_blank else {"pattern": SOMETHING, "minLength": 1}
     return {}

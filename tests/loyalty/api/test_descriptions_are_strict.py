@@ -42,6 +42,7 @@ def test_a_text_that_may_not_be_empty_has_something_in_it(components):
     assert reason["minLength"] == 1
     assert re.search(reason["pattern"], " too salty ")
     assert not any(re.search(reason["pattern"], text) for text in ("", " \t\n", "\x1f", "a\x00b"))
+    assert re.search(reason["pattern"], "\x19")
 
 
 def test_a_text_that_may_be_empty_has_no_nul(components):
@@ -89,6 +90,36 @@ def test_format_is_no_parameter_anywhere():
     answer = Office(make_merchant(), "manager").get("cards", format="xml")
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_a_rate_has_the_digits_that_are_kept(components):
+    multiplier = components["CampaignIn"]["properties"]["multiplier"]["pattern"]
+    rate = components["NewProgramIn"]["properties"]["points_per_unit"]["pattern"]
+
+    assert [bool(re.search(multiplier, text)) for text in ("1.25", "9999", "1.255", "10000")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert [bool(re.search(rate, text)) for text in ("0.0125", "1.", "-1", "1.00001")] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("text", ["1.00255", "1000000", "1.", "1e2", "1.25\n", "0" * 5000])
+def test_a_rate_with_other_digits_is_refused(text):
+    merchant = make_merchant()
+    path = f"programs/{merchant.program.pk}"
+
+    answer = Office(merchant, "manager").patch(path, {"points_per_unit": text})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
+
+
+def test_an_import_wants_a_file(described):
+    added = described["paths"]["/api/v1/admin/loyalty/merchants/{merchant_id}/imports"]["post"]["requestBody"]
+
+    assert added["required"] is True
+    assert added["content"]["text/csv"]["schema"]["minLength"] == 1
 
 
 @pytest.mark.parametrize("value", [True, [], {}])
