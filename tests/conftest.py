@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ from django.db.backends.postgresql.operations import DatabaseOperations
 from hypothesis.configuration import set_hypothesis_home_dir
 
 pytest_plugins = ["tests.house.coverage_gate"]
+
+# A shell that starts the suite in the background ignores Ctrl-C, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # In the default place, the root, pytest would trip over it.
 set_hypothesis_home_dir(Path(__file__).parent.parent / ".cache" / "hypothesis")
