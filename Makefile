@@ -50,6 +50,10 @@ check: venv ## lint, format, types, import contract, migrations, the APIs' descr
 	@$(EMBEDDED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file .cache/openapi.yaml
 	@cmp .cache/openapi.yaml docs/openapi.yaml || (echo "docs/openapi.yaml is behind the code: run make openapi"; exit 1)
 
+.PHONY: check-slow
+check-slow: venv ## thousands of requests made from the OpenAPI document, by every role, against a running server
+	@$(BIN)/pytest -m slow -n0 --no-cov -s tests/fuzz
+
 .PHONY: format
 format: venv ## put the code into its format
 	@$(BIN)/ruff check --fix-only .
