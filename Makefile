@@ -65,8 +65,8 @@ openapi: venv ## write docs/openapi.yaml from the code
 
 .PHONY: lock
 lock: venv ## write the lock files from requirements.in and tests/requirements.in
-	@$(BIN)/uv pip compile --quiet requirements.in --python-version 3.11 --universal --generate-hashes -o requirements.txt
-	@$(BIN)/uv pip compile --quiet tests/requirements.in --python-version 3.11 --universal --generate-hashes -o tests/requirements.txt
+	@$(BIN)/uv pip compile --quiet requirements.in --python-version 3.11 --universal --generate-hashes --no-strip-extras -o requirements.txt
+	@$(BIN)/uv pip compile --quiet tests/requirements.in --python-version 3.11 --universal --generate-hashes --no-strip-extras -o tests/requirements.txt
 
 .PHONY: bench-expiry
 bench-expiry: venv ## set-based expiry against a per-card ORM loop, side by side
