@@ -99,7 +99,10 @@ class JsonLinesParser(BaseParser):
             raise InvalidRequest(["The values of a card are strings, numbers or null."])
         spooled = Spooled()
         for line in chain([names], ([_cell(line.get(name)) for name in names] for line in lines)):
-            spooled.write(_csv_line(line).encode())
+            try:
+                spooled.write(_csv_line(line).encode())
+            except UnicodeEncodeError:
+                raise InvalidRequest(["A text in the file holds half of a character, which is no text."]) from None
         return {"file": spooled.done()}
 
 

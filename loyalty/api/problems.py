@@ -8,7 +8,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db import OperationalError
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
-from drf_standardized_errors.types import ErrorResponse
+from drf_standardized_errors.types import Error, ErrorResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -23,6 +23,8 @@ from notifications.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+MOST_FIELDS = 50
+_LONG = re.compile(r"(.{300}).+", re.DOTALL)
 
 STATUS: dict[int, tuple[type[LoyaltyError | MessageError], ...]] = {
     400: (errors.InvalidInput, errors.InvalidAmount, errors.ReasonRequired),
@@ -287,13 +289,25 @@ class Formatter(ExceptionFormatter):
     def format_error_response(self, error_response: ErrorResponse) -> dict[str, Any]:
         found = error_response.errors
         if isinstance(self.exc, exceptions.ValidationError):
-            fields = [{"pointer": _pointer(e.attr), "code": e.code, "detail": e.detail} for e in found]
-            sentence = " ".join(f"{_named(e.attr)}{e.detail}" for e in found)
-            return render(PROBLEMS["invalid_request"], sentence, fields=fields)
+            return _render_fields(found)
         problem = PROBLEMS.get(found[0].code) or _by_status(self.exc.status_code)
         if isinstance(self.exc, _Refused):
             return _render_refusal(problem, str(found[0].detail), self.exc.details)
-        return render(problem, str(found[0].detail))
+        return render(problem, _quoted(found[0].detail))
+
+
+def _render_fields(found: list[Error]) -> dict[str, Any]:
+    """What is wrong with the fields, of many the first ones: who sends a thousand gets no longer answer back."""
+    named = found[:MOST_FIELDS]
+    fields = [{"pointer": _pointer(e.attr), "code": e.code, "detail": _quoted(e.detail)} for e in named]
+    sentence = " ".join(f"{_named(e.attr)}{_quoted(e.detail)}" for e in named)
+    more = len(found) - len(named)
+    return render(PROBLEMS["invalid_request"], f"{sentence} And {more:,} more." if more else sentence, fields=fields)
+
+
+def _quoted(sentence: str) -> str:
+    """A sentence that may hold what was sent: not all of it, and no halves of characters, which cannot be written."""
+    return _LONG.sub(r"\1…", str(sentence).encode(errors="replace").decode())
 
 
 def _render_refusal(problem: Problem, sentence: str, known: dict[str, Any]) -> dict[str, Any]:
@@ -326,11 +340,13 @@ def _by_status(code: int) -> Problem:
 
 def _pointer(name: str | None) -> str:
     """A JSON pointer into the body."""
-    return "" if name in (None, "non_field_errors") else "/" + str(name).replace(".", "/")
+    if name is None or name == "non_field_errors":
+        return ""
+    return "/" + _quoted(name).replace("~", "~0").replace("/", "~1").replace(".", "/")
 
 
 def _named(name: str | None) -> str:
-    return "" if name in (None, "non_field_errors") else f"{name}: "
+    return "" if name is None or name == "non_field_errors" else f"{_quoted(name)}: "
 
 
 def _sqlstate(error: OperationalError) -> str | None:

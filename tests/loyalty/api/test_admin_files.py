@@ -184,6 +184,8 @@ def test_problems_are_named_by_line_and_column(office, merchant):
         (b"[1]", "application/json", 400, "invalid_request"),
         (b'[{"external_id": ["K1"], "points": 1}]', "application/json", 400, "invalid_request"),
         (b"[", "application/json", 400, "malformed_json"),
+        (rb'[{"external_id": "\ud800", "points": 1}]', "application/json", 400, "invalid_request"),
+        (rb'[{"external_id": "K1", "\ud800": 1}]', "application/json", 400, "invalid_request"),
         (b"[]", "application/json", 422, "import_refused"),
         (b"x", "text/plain", 415, "unsupported_media_type"),
         (b"external_id,points\n" + b"x" * 10_000_001, "text/csv", 413, "body_too_large"),

@@ -138,6 +138,28 @@ def test_characters_that_no_database_takes_are_refused(till, card, text):
     refused(till.post("cards/lookup", {"q": text}, key=None), 400, "invalid_request", "/q")
 
 
+def test_what_comes_back_of_a_wrong_value_is_short_and_can_be_written(till):
+    for locale, told in (("\ud800", '"?" is not a valid choice.'), ("x" * 10_000, "x…")):
+        problem = refused(till.post("cards", {"accepts_terms": True, "locale": locale}), 400, "invalid_request")
+        assert problem["errors"][0]["detail"].endswith(told)
+        assert len(problem["detail"]) < 400
+
+
+def test_of_many_unknown_fields_the_first_are_named(till, card):
+    answer = till.post(f"cards/{card.pk}/earn", {"amount": "1.00"} | {f"field-{n}": 1 for n in range(10_000)})
+
+    problem = refused(answer, 400, "invalid_request", "/field-49")
+    assert len(problem["errors"]) == 50
+    assert problem["detail"].endswith(" And 9,950 more.")
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer"), [("\ud800", "/?"), ("a/b~c", "/a~1b~0c"), ("x" * 9000, "/" + "x" * 300 + "…")]
+)
+def test_an_unknown_field_of_any_name_is_pointed_to(till, card, name, pointer):
+    refused(till.post(f"cards/{card.pk}/earn", {"amount": "1.00", name: 1}), 400, "invalid_request", pointer)
+
+
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
 )

@@ -32,6 +32,8 @@ REFUSED_AS_DOCUMENTED = {
     "admin_programs_policy_resume",
     "admin_staff_unlock",
 }
+HALF = "\ud800"  # the first half of a character beyond the first 65,536: JSON can hold it, and no text can
+REFUSED_AS_NO_TEXT = {(400, "invalid_request"), (400, "invalid_amount"), (400, "invalid_input")}
 NOT_A_MERCHANTS = {("admin_api_keys_revoke", "key_id")}
 
 
@@ -122,6 +124,17 @@ def test_unknown_fields_and_parameters_are_refused(own, operation: Described):
         of_body = ask(own, operation, body={**described.own_body(operation, own), "surprise": 1})
         assert (of_body.status_code, of_body.json()["code"]) == (400, "invalid_request")
         assert "/surprise" in [error["pointer"] for error in of_body.json()["errors"]]
+    assert rows() == before
+
+
+@pytest.mark.parametrize("operation", [op for op in EVERY if op.media_types == ("application/json",)], ids=str)
+def test_half_of_a_character_is_refused_in_every_field(own, operation: Described):
+    own.asker_of(operation)
+    before = rows()
+    for name in [*OPERATIONS[operation.name].body().fields, HALF]:
+        answer = ask(own, operation, body={**described.own_body(operation, own), name: HALF})
+
+        assert (answer.status_code, answer.json()["code"]) in REFUSED_AS_NO_TEXT, (name, answer.content)
     assert rows() == before
 
 
