@@ -191,7 +191,7 @@ def test_everything_that_is_wrong_in_a_line_is_named(file, merchant):
         (5, "", "it has 2 values, the header 5"),
     ]
     assert refusal(file, merchant).sentence == (
-        "6 problems in 2 of 4 lines; nothing was imported. Correct the file, or leave these lines out with --skip-bad."
+        "6 problems in 2 of 4 lines; nothing was imported. Correct the file, or leave these lines out (skip-bad)."
     )
 
 

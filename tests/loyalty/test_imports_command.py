@@ -85,7 +85,7 @@ def test_problems_are_listed_with_their_lines_and_nothing_is_imported(import_car
         'line 3: points "-2" is negative\n'
         'line 4: last_activity_on "2099-01-01" is in the future\n'
         "2 problems in 2 of 3 lines; nothing was imported. "
-        "Correct the file, or leave these lines out with --skip-bad.",
+        "Correct the file, or leave these lines out (skip-bad).",
     )
     assert all_tables() == before
 

@@ -184,7 +184,7 @@ def _refuse_problems(card_import: CardImport, *, skip_bad: bool) -> None:
         return
     problems = checking.problems_of(card_import)
     found = f"{problems.count:,} problems in {bad:,} of {card_import.rows:,} lines; nothing was imported."
-    advice = "Correct the file, or leave these lines out with --skip-bad."
+    advice = "Correct the file, or leave these lines out (skip-bad)."
     raise problems.refusal(f"{found} {advice if bad < card_import.rows else 'No line is good.'}")
 
 
