@@ -185,6 +185,29 @@ CACHES = {
     }
 }
 
+# --- wallet. A platform without an active credential is switched off.
+# Fernet keys, the newest first: what opens credentials that are kept in the database.
+WALLET_ENCRYPTION_KEYS = env.list("WALLET_ENCRYPTION_KEYS", default=[])
+# number:secret pairs, the newest first. A pass keeps its number for life, so a pair may go only with its last pass.
+WALLET_TOKEN_KEYS = env.list("WALLET_TOKEN_KEYS", default=["1:for-development-only"] if DEVELOPMENT else [])
+WALLET_LINK_DAYS = env.int("WALLET_LINK_DAYS", default=90)
+WALLET_SYNC_SECONDS = env.int("WALLET_SYNC_SECONDS", default=50)
+APPLE_PASS_TYPE_ID = env.str("APPLE_PASS_TYPE_ID", default="")
+APPLE_TEAM_ID = env.str("APPLE_TEAM_ID", default="")
+APPLE_PUSH_URL = env.str("APPLE_PUSH_URL", default="https://api.push.apple.com")
+APPLE_PUSH_CA_FILE = env.str("APPLE_PUSH_CA_FILE", default="")  # empty: the authorities that this machine trusts
+APPLE_PUSH_TYPE = env.str("APPLE_PUSH_TYPE", default="background")
+APPLE_PUSH_PRIORITY = env.int("APPLE_PUSH_PRIORITY", default=5)
+GOOGLE_ISSUER_ID = env.str("GOOGLE_ISSUER_ID", default="")
+GOOGLE_SERVICE_ACCOUNT = env.str("GOOGLE_SERVICE_ACCOUNT", default="")
+GOOGLE_WALLET_URL = env.str("GOOGLE_WALLET_URL", default="https://walletobjects.googleapis.com/walletobjects/v1")
+GOOGLE_TOKEN_URL = env.str("GOOGLE_TOKEN_URL", default="https://oauth2.googleapis.com/token")
+GOOGLE_SAVE_URL = env.str("GOOGLE_SAVE_URL", default="https://pay.google.com/gp/v/save")
+GOOGLE_KEYS_URL = env.str("GOOGLE_KEYS_URL", default="https://pay.google.com/gp/m/issuer/keys")
+# Google tells by callbacks who keeps a pass; without them every pass whose link was opened counts as kept.
+GOOGLE_CALLBACKS = env.bool("GOOGLE_CALLBACKS", default=PUBLIC_URL.startswith("https://"))
+GOOGLE_REQUESTS_PER_SECOND = env.int("GOOGLE_REQUESTS_PER_SECOND", default=18)  # Google allows 20
+
 # --- sign-in and headers
 SELF = "'self'"
 CONTENT_SECURITY_POLICY = {

@@ -14,7 +14,7 @@ PACKAGES = ("loyalty_site", "wallet", "loyalty", "notifications")
 BELOW = "an app imports only what lies below it"
 SHELVES = "in the larger apps doors call verbs, verbs use nouns"
 NOTIFICATIONS = "in notifications too"
-WALLET = "and in wallet, as it grows"
+WALLET = "in wallet two platforms stand between verbs and nouns"
 LOOKING = "wallet looks at the nouns of loyalty and asks nothing of its verbs"
 PURE = "verbs and nouns know neither Celery nor REST"
 LEDGER = "balances move in loyalty.services.ledger, called by services only"
@@ -75,9 +75,12 @@ def test_the_tree_keeps_the_contract():
         (SHELVES, "loyalty/helpers.py", ""),
         (NOTIFICATIONS, "notifications/utils.py", ""),
         (WALLET, "wallet/common.py", ""),
+        # Platforms, and what lies beside and above them.
+        (WALLET, "wallet/apple/__init__.py", "import wallet.google"),
+        (WALLET, "wallet/google/__init__.py", "import wallet.services"),
         # wallet and the verbs of loyalty.
         (LOOKING, "wallet/apps.py", "from loyalty.services import explaining"),
-        (LOOKING, "wallet/services.py", "from loyalty.services.ledger import lock"),
+        (LOOKING, "wallet/services/earning.py", "from loyalty.services.ledger import lock"),
         # Celery and REST below the doors, also from within a function.
         (PURE, "loyalty/services/earning.py", "def f(): from celery import current_app"),
         (PURE, "loyalty/models/card.py", "import celery"),

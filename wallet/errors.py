@@ -1,0 +1,35 @@
+"""Anticipated refusals of the wallet."""
+
+from loyalty.errors import LoyaltyError
+
+
+class WalletNotConfigured(LoyaltyError):
+    """No credential of this platform is active, so it is switched off."""
+
+
+class CredentialNotFound(LoyaltyError):
+    """No credential has this number."""
+
+
+class CredentialRefused(LoyaltyError):
+    """The credential cannot be used; nothing was kept. The sentence says why and what to do."""
+
+
+class CredentialNotUsable(LoyaltyError):
+    """The credential cannot become the active one now; the active one stays."""
+
+
+class SecretUnreadable(LoyaltyError):
+    """A kept secret cannot be read: the key or the file that opens it is missing."""
+
+
+class PassNotFound(LoyaltyError):
+    """There is no such pass."""
+
+
+class SyncRunNotFound(LoyaltyError):
+    """No sync run has this number."""
+
+
+class InvalidLogo(LoyaltyError):
+    """The file is no picture that can be a logo."""
