@@ -74,9 +74,10 @@ class Pki:
 
 
 def make_pki() -> Pki:
-    root = _issued([(NameOID.COMMON_NAME, "Example Root CA")], None, is_ca=True, valid=(-DAY, 3650 * DAY))
+    decade = (-3650 * DAY, 3650 * DAY)
+    root = _issued([(NameOID.COMMON_NAME, "Example Root CA")], None, is_ca=True, valid=decade)
     name = [(NameOID.COMMON_NAME, "Example Worldwide Developer Relations"), (NameOID.ORGANIZATIONAL_UNIT_NAME, "G4")]
-    return Pki(root, _issued(name, root, is_ca=True, valid=(-DAY, 3650 * DAY)))
+    return Pki(root, _issued(name, root, is_ca=True, valid=decade))
 
 
 def service_account(*, email: str = ACCOUNT, token_uri: str = "", **changes: Any) -> bytes:
