@@ -369,9 +369,7 @@ class Migration(migrations.Migration):
                 ("checked_at", models.DateTimeField(blank=True, help_text="The last probe.", null=True)),
                 (
                     "check_error",
-                    models.CharField(
-                        blank=True, help_text="Why the last probe failed, if it did.", max_length=500
-                    ),
+                    models.CharField(blank=True, help_text="Why the last probe failed, if it did.", max_length=500),
                 ),
                 (
                     "issuer",

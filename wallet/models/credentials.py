@@ -49,9 +49,7 @@ class Credential(models.Model):
     activated_at = models.DateTimeField(null=True, blank=True)
     activated_by = models.CharField(max_length=150, blank=True)
     checked_at = models.DateTimeField(null=True, blank=True, help_text="The last probe.")
-    check_error = models.CharField(
-        max_length=500, blank=True, help_text="Why the last probe failed, if it did."
-    )
+    check_error = models.CharField(max_length=500, blank=True, help_text="Why the last probe failed, if it did.")
 
     objects = CredentialQuerySet.as_manager()
 
