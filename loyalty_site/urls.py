@@ -8,6 +8,7 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
     path("api/v1/", include("loyalty.api.urls")),
+    path("api/v1/", include("wallet.api.urls")),
     path("api/v1/admin/loyalty/", include("loyalty_site.api")),
     path("docs", api_docs.Docs.as_view(), name="docs"),
     path("docs/openapi.yaml", api_docs.openapi, name="openapi"),

@@ -23,10 +23,11 @@ from notifications.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+Refusal = type[LoyaltyError | MessageError]
 MOST_FIELDS = 50
 _LONG = re.compile(r"(.{300}).+", re.DOTALL)
 
-STATUS: dict[int, tuple[type[LoyaltyError | MessageError], ...]] = {
+STATUS: dict[int, tuple[Refusal, ...]] = {
     400: (errors.InvalidInput, errors.InvalidAmount, errors.ReasonRequired),
     403: (errors.InvalidPin, errors.OwnMembership, errors.VoidNotAllowed, errors.VoidWindowPassed),
     404: (
@@ -240,7 +241,8 @@ PROTOCOL: tuple[type[exceptions.APIException], ...] = (
     Throttled,
     ServerError,
 )
-_STATUS_OF: dict[type[Exception], int] = {refusal: code for code, refusals in STATUS.items() for refusal in refusals}
+PROBLEMS: dict[str, Problem] = {}
+_STATUS_OF: dict[type[Exception], int] = {}
 
 
 def problem_of(refusal: type[Exception]) -> Problem:
@@ -250,7 +252,16 @@ def problem_of(refusal: type[Exception]) -> Problem:
     return Problem(code_of(refusal), code, title)
 
 
-PROBLEMS: dict[str, Problem] = {problem.code: problem for problem in map(problem_of, [*PROTOCOL, *_STATUS_OF])}
+def answers(status_code: int, *refusals: Refusal) -> None:
+    """Let these refusals be answered with this status. An app above brings its own along with its operations."""
+    for refusal in refusals:
+        _STATUS_OF[refusal] = status_code
+        PROBLEMS[code_of(refusal)] = problem_of(refusal)
+
+
+PROBLEMS.update((code_of(refusal), problem_of(refusal)) for refusal in PROTOCOL)
+for _status, _refusals in STATUS.items():
+    answers(_status, *_refusals)
 
 
 class Handler(ExceptionHandler):

@@ -45,13 +45,20 @@ class FieldProblemOut(serializers.Serializer[Any]):
     detail = serializers.CharField()
 
 
+class CodeField(serializers.ChoiceField):
+    """The code of a refusal: one of all that the apps have brought along by now."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(sorted(problems.PROBLEMS), **options)
+
+
 class ProblemOut(serializers.Serializer[Any]):
     """A refusal, as RFC 9457 writes it."""
 
     type = serializers.CharField(help_text="Where the code is explained.")
     title = serializers.CharField(help_text="What the code means; the same in all problems of this code.")
     status = serializers.IntegerField()
-    code = serializers.ChoiceField(choices=sorted(problems.PROBLEMS), help_text="Stable; write programs against it.")
+    code = CodeField(help_text="Stable; write programs against it.")
     detail = serializers.CharField(help_text="What happened, in a sentence that can be read aloud.")
     errors = FieldProblemOut(many=True)  # type: ignore[assignment]
     details = serializers.DictField(help_text="Figures and dates that belong to this code.")
