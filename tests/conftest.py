@@ -6,6 +6,7 @@ from typing import Any
 import pgtrigger
 import pytest
 from django.db.backends.postgresql.operations import DatabaseOperations
+from django.test import TransactionTestCase
 from hypothesis.configuration import set_hypothesis_home_dir
 
 pytest_plugins = ["tests.house.coverage_gate"]
@@ -29,4 +30,19 @@ def flush_may_empty_the_ledger() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", lifted)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tests_that_commit_end_fast() -> Iterator[None]:
+    from tests.emptying import emptied  # models cannot be imported yet when pytest reads this file
+
+    flush = TransactionTestCase._fixture_teardown
+
+    def end(case: TransactionTestCase) -> None:
+        if not emptied():
+            flush(case)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", end)
         yield
