@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.db import models
 from django.db.models import Q
 
@@ -74,6 +76,10 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.identifier}, version {self.version}"
+
+    def days_left(self, at: datetime) -> int | None:
+        """Whole days until it expires, negative afterwards. None: it does not expire by itself."""
+        return (self.valid_until - at).days if self.valid_until else None
 
 
 class Breaker(models.Model):
