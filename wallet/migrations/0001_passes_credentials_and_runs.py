@@ -99,6 +99,14 @@ class Migration(migrations.Migration):
                 ("reason", models.CharField(blank=True, max_length=500)),
                 ("next_probe_at", models.DateTimeField(blank=True, null=True)),
                 ("probes", models.PositiveIntegerField(default=0, help_text="That failed since it opened.")),
+                (
+                    "next_link_call_at",
+                    models.DateTimeField(
+                        blank=True,
+                        help_text="Google: links that customers open make no call before. The rest is for syncs.",
+                        null=True,
+                    ),
+                ),
             ],
             options={
                 "default_permissions": ("view",),
@@ -166,6 +174,14 @@ class Migration(migrations.Migration):
                     models.CharField(blank=True, help_text="Of what was told last. Empty: tell again.", max_length=64),
                 ),
                 (
+                    "fetched_version",
+                    models.PositiveIntegerField(default=0, help_text="The newest balance that a phone fetched untold."),
+                ),
+                (
+                    "fetched_look",
+                    models.PositiveIntegerField(default=0, help_text="The newest look that a phone fetched untold."),
+                ),
+                (
                     "update_seq",
                     models.BigIntegerField(default=0, help_text="Apple: grows over all passes with each change."),
                 ),
@@ -194,6 +210,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 "verbose_name_plural": "passes",
+                "permissions": [("sync_pass", "Can have a pass told to phones again")],
                 "default_permissions": ("view",),
             },
         ),

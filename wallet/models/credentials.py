@@ -93,6 +93,9 @@ class Breaker(models.Model):
     reason = models.CharField(max_length=500, blank=True)
     next_probe_at = models.DateTimeField(null=True, blank=True)
     probes = models.PositiveIntegerField(default=0, help_text="That failed since it opened.")
+    next_link_call_at = models.DateTimeField(
+        null=True, blank=True, help_text="Google: links that customers open make no call before. The rest is for syncs."
+    )
 
     class Meta:
         default_permissions = ("view",)

@@ -17,10 +17,23 @@ class PassQuerySet(models.QuerySet["Pass"]):
     def of(self, merchant: Merchant) -> PassQuerySet:
         return self.filter(card__program__merchant=merchant)
 
+    def in_phones(self) -> PassQuerySet:
+        """Passes that phones may have."""
+        return self.filter(Q(platform=Platform.APPLE) | Q(saved=True)).exclude(status=Pass.Status.REMOVED)
+
+    def with_card(self) -> PassQuerySet:
+        """Adds all that a pass shows but its logo, as of one moment: a pass is never older than what it shows."""
+        return self.select_related("card__balance", "card__customer", "card__program__merchant")
+
     def synced(self) -> PassQuerySet:
         """Passes that are kept true: phones may have them, and nobody gave them up."""
         # In the words of the index pass_kept_true.
-        return self.filter(Q(platform=Platform.APPLE) | Q(saved=True), dead_at=None).exclude(status=Pass.Status.REMOVED)
+        return self.in_phones().filter(dead_at=None)
+
+    def failing(self) -> PassQuerySet:
+        """Passes whose last sync failed: tried again, or given up."""
+        # In the words of the index pass_failing.
+        return self.exclude(last_error_code="")
 
     def with_look(self) -> PassQuerySet:
         """Adds `look`: a number that grows whenever what all cards of the program show changes."""
@@ -68,6 +81,9 @@ class Pass(models.Model):
     synced_version = models.PositiveIntegerField(default=0, help_text="The version of the balance it shows.")
     synced_look = models.PositiveIntegerField(default=0, help_text="The version of the program's look it shows.")
     content_hash = models.CharField(max_length=64, blank=True, help_text="Of what was told last. Empty: tell again.")
+    # Phones fetch whatever is newest. One that fetched more than was told has to be told even of a way back.
+    fetched_version = models.PositiveIntegerField(default=0, help_text="The newest balance that a phone fetched untold.")
+    fetched_look = models.PositiveIntegerField(default=0, help_text="The newest look that a phone fetched untold.")
     update_seq = models.BigIntegerField(default=0, help_text="Apple: grows over all passes with each change.")
     modified_at = models.DateTimeField(help_text="Apple's Last-Modified: whole seconds, grows with each change.")
     created_at = models.DateTimeField()
@@ -85,6 +101,7 @@ class Pass(models.Model):
     class Meta:
         verbose_name_plural = "passes"
         default_permissions = ("view",)
+        permissions = [("sync_pass", "Can have a pass told to phones again")]
         constraints = [
             models.UniqueConstraint(fields=["card", "platform"], name="pass_one_per_card_and_platform"),
             models.CheckConstraint(condition=Q(platform__in=Platform.values), name="pass_platform_known"),
@@ -103,6 +120,16 @@ class Pass(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_platform_display()} pass {self.pk}"
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a phone may show what nobody was told of, so that not even the old content goes without saying."""
+        return self.fetched_version > self.synced_version or self.fetched_look > self.synced_look
+
+    @property
+    def is_in_phones(self) -> bool:
+        """Whether a phone may have it."""
+        return (self.platform == Platform.APPLE or self.saved) and self.status != Pass.Status.REMOVED
 
 
 class Registration(models.Model):

@@ -1,0 +1,61 @@
+"""Passes, runs and what went wrong, as a test wants them to stand."""
+
+import itertools
+import uuid
+from typing import Any
+
+from loyalty.models import Card
+from tests.factories import NOON, make_card
+from tests.fakes.pki import ISSUER_ID, PASS_TYPE
+from wallet.models import Breaker, Pass, Platform, SyncFailure, SyncRun
+
+_numbers = itertools.count(1)
+
+
+def make_pass(card: Card | None = None, *, platform: str = Platform.APPLE, **fields: Any) -> Pass:
+    """A pass that shows its card as it is."""
+    card = card or make_card()
+    identifier = str(uuid.uuid4())
+    is_google = platform == Platform.GOOGLE
+    shown = {
+        "identifier": f"{ISSUER_ID}.{identifier}" if is_google else identifier,
+        "issued_under": ISSUER_ID if is_google else PASS_TYPE,
+        "status": Pass.Status.ACTIVE,
+        "saved": is_google,
+        "synced_version": card.balance.version,
+        "synced_look": card.program.version,
+        "content_hash": f"{next(_numbers):064}",
+        "modified_at": NOON,
+        "created_at": NOON,
+        "synced_at": NOON,
+    }
+    return Pass.objects.create(card=card, platform=platform, **{**shown, **fields})
+
+
+def make_failing_pass(card: Card | None = None, *, platform: str = Platform.APPLE, **fields: Any) -> Pass:
+    """A pass that could not be told once."""
+    failure = {
+        "synced_version": 0,
+        "attempts": 1,
+        "last_error_code": "http_503",
+        "last_error": "Apple is busy.",
+        "last_error_at": NOON,
+        "next_attempt_at": NOON,
+    }
+    return make_pass(card, platform=platform, **{**failure, **fields})
+
+
+def make_sync_run(**fields: Any) -> SyncRun:
+    done = {"trigger": "schedule", "status": "succeeded", "started_at": NOON, "finished_at": NOON}
+    return SyncRun.objects.create(**{**done, **fields})
+
+
+def make_failure(run: SyncRun | None = None, card: Card | None = None, **fields: Any) -> SyncFailure:
+    why = {"platform": Platform.APPLE, "code": "http_503", "reason": "Apple is busy.", "terminal": False}
+    return SyncFailure.objects.create(run=run or make_sync_run(), card=card or make_card(), **{**why, **fields})
+
+
+def make_breaker(*, platform: str = Platform.GOOGLE, identifier: str = ISSUER_ID, **fields: Any) -> Breaker:
+    """An open one."""
+    why = {"opened_at": NOON, "code": "permission_denied", "reason": "The account is no user of the issuer."}
+    return Breaker.objects.create(platform=platform, identifier=identifier, **{**why, **fields})
