@@ -37,7 +37,7 @@ def flush_may_empty_the_ledger() -> Iterator[None]:
 def tests_that_commit_end_fast() -> Iterator[None]:
     from tests.emptying import emptied  # models cannot be imported yet when pytest reads this file
 
-    flush = TransactionTestCase._fixture_teardown
+    flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # private, and called by Django
 
     def end(case: TransactionTestCase) -> None:
         if not emptied():

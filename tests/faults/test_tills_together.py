@@ -31,9 +31,9 @@ def till(db):
     return till
 
 
-@pytest.fixture
-def site(tmp_path, transactional_db):
-    with web(tmp_path, workers=4, threads=4) as running:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, django_db_setup):
+    with web(tmp_path_factory.mktemp("site"), workers=4, threads=4) as running:
         yield running
 
 

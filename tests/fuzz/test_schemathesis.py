@@ -14,10 +14,15 @@ UNTHROTTLED: dict[str, Any] = {f"LOYALTY_THROTTLE_{scope}": "0" for scope in SCO
 ALL_PHASES = "examples,coverage,fuzzing,stateful"
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, django_db_setup):
+    with web(tmp_path_factory.mktemp("site"), workers=2, **UNTHROTTLED) as found:
+        yield found
+
+
 @pytest.fixture
-def server(tmp_path):
-    with web(tmp_path, workers=2, **UNTHROTTLED) as running:
-        yield running
+def server(running):
+    yield running
     assert '"level": "error"' not in running.log.read_text()
 
 
