@@ -51,7 +51,6 @@ class Migration(migrations.Migration):
                 ("class_id", models.CharField(max_length=120, unique=True)),
                 ("synced_look", models.PositiveIntegerField(default=0)),
                 ("content_hash", models.CharField(blank=True, max_length=64)),
-                ("synced_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
                 "default_permissions": ("view",),

@@ -82,7 +82,9 @@ class Pass(models.Model):
     synced_look = models.PositiveIntegerField(default=0, help_text="The version of the program's look it shows.")
     content_hash = models.CharField(max_length=64, blank=True, help_text="Of what was told last. Empty: tell again.")
     # Phones fetch whatever is newest. One that fetched more than was told has to be told even of a way back.
-    fetched_version = models.PositiveIntegerField(default=0, help_text="The newest balance that a phone fetched untold.")
+    fetched_version = models.PositiveIntegerField(
+        default=0, help_text="The newest balance that a phone fetched untold."
+    )
     fetched_look = models.PositiveIntegerField(default=0, help_text="The newest look that a phone fetched untold.")
     update_seq = models.BigIntegerField(default=0, help_text="Apple: grows over all passes with each change.")
     modified_at = models.DateTimeField(help_text="Apple's Last-Modified: whole seconds, grows with each change.")
@@ -164,6 +166,14 @@ class DeviceLog(models.Model):
         return f"device log {self.pk}"
 
 
+class GoogleClassQuerySet(models.QuerySet["GoogleClass"]):
+    def behind(self, issuer_id: str) -> GoogleClassQuerySet:
+        """Classes of the issuer whose program may look otherwise than Google was told."""
+        artwork = Artwork.objects.filter(program=OuterRef("program")).values("version")
+        look = F("program__version") + Coalesce(Subquery(artwork), 0)
+        return self.alias(look=look).filter(class_id__startswith=f"{issuer_id}.", synced_look__lt=F("look"))
+
+
 class GoogleClass(models.Model):
     """What all Google passes of a program have in common, as Google was told last."""
 
@@ -171,7 +181,8 @@ class GoogleClass(models.Model):
     class_id = models.CharField(max_length=120, unique=True)
     synced_look = models.PositiveIntegerField(default=0)
     content_hash = models.CharField(max_length=64, blank=True)
-    synced_at = models.DateTimeField(null=True, blank=True)
+
+    objects = GoogleClassQuerySet.as_manager()
 
     class Meta:
         default_permissions = ("view",)
