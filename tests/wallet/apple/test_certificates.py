@@ -145,7 +145,7 @@ class TestACertificate:
         ("changes", "says"),
         [
             (
-                {"pass_type": "pass.other"},
+                {"pass_type": "pass.x"},
                 f"The certificate's UID is {PASS_TYPE}, and APPLE_PASS_TYPE_ID is pass.x.",
             ),
             ({"pass_type": ""}, f"The certificate's UID is {PASS_TYPE}, and APPLE_PASS_TYPE_ID is not set."),
