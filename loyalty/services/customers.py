@@ -5,13 +5,15 @@ from typing import Any, TypedDict
 
 import structlog
 from django.db import transaction
+from django.db.models import F
 
 from loyalty.errors import AlreadyErased, ContactTaken, CustomerNotFound, InvalidInput
-from loyalty.models import Customer, Merchant
+from loyalty.models import CardBalance, Customer, Merchant
 from loyalty.models.contact import normalised_email, normalised_phone
 from loyalty.services.saving import save_checked
 
 log = structlog.get_logger()
+SHOWN_ON_CARDS = {"first_name", "locale"}
 TAKEN = {"email": "e-mail address", "phone": "phone number", "external_id": "external id"}
 
 
@@ -51,6 +53,10 @@ def update_customer(
         except InvalidInput:
             _refuse_taken(customer)
             raise
+        if SHOWN_ON_CARDS & values.keys():
+            # Phones show a card with its customer's name, in the customer's language: it has changed for them.
+            balances = CardBalance.objects.filter(card__customer=customer)
+            balances.update(version=F("version") + 1, changed_at=at)
     log.info("loyalty.customer_updated", customer_id=customer_id, changed=sorted(changes), actor=actor)
     return customer
 

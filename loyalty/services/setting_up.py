@@ -25,6 +25,7 @@ from loyalty.services.keys import require_text
 from loyalty.services.merchants import require_free_slug
 from loyalty.services.saving import save_checked
 
+SHOWN_ON_CARDS = ("name", "timezone", "locale", "support_email")
 log = structlog.get_logger()
 
 
@@ -89,10 +90,11 @@ def update_merchant(
     found = Merchant.objects.select_for_update(no_key=currency is None).get(pk=merchant.pk)
     if values.get("currency", found.currency) != found.currency and is_currency_fixed(found):
         raise CurrencyFixed("Customers have collected in this currency already, so it cannot change.", field="currency")
-    old_zone = found.timezone
+    before = {name: getattr(found, name) for name in SHOWN_ON_CARDS}
     changed = save_checked(found, **values)
-    if changed.timezone != old_zone:
-        # A run that is working counts days in the old zone: it leaves this merchant's cards to the next one.
+    if before != {name: getattr(changed, name) for name in SHOWN_ON_CARDS}:
+        # Phones show it with each card. And a run that is working counts days in the old zone: it leaves this
+        # merchant's cards to the next one.
         Program.objects.filter(merchant=changed).update(version=F("version") + 1)
     log.info("loyalty.merchant_changed", merchant_id=changed.pk, fields=sorted(values))
     return changed

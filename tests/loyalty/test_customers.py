@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from loyalty.errors import AlreadyErased, ContactTaken, CustomerNotFound, InvalidInput, NothingToChange
-from loyalty.models import Customer
+from loyalty.models import CardBalance, Customer
 from loyalty.services.customers import CustomerChanges, update_customer
 from loyalty.services.privacy import erase_customer
 from tests.factories import NOON, days, make_card, make_merchant
@@ -159,3 +159,18 @@ def test_of_some_who_take_the_same_address_at_once_one_gets_it():
     in_parallel(take, len(customers))
 
     assert sorted(answers) == ["contact_taken"] * 3 + ["same@example.com"]
+
+
+def version_of(card):
+    return CardBalance.objects.get(card=card).version
+
+
+def test_phones_hear_of_what_they_show_and_of_nothing_else():
+    card = make_card(first_name="Anna", email="anna@example.com")
+    before = version_of(card)
+
+    change(card.customer, email="ana@example.com")
+    assert version_of(card) == before
+
+    change(card.customer, first_name="Ana")
+    assert version_of(card) == before + 1

@@ -200,14 +200,15 @@ def test_no_card_waits_for_other_changes():
     assert set(names) == {merchant.name} != {"Renamed"}
 
 
-def test_another_time_zone_is_seen_by_a_run_that_is_working():
+@pytest.mark.parametrize("changed", [{"timezone": "Pacific/Honolulu"}, {"name": "Renamed"}])
+def test_what_cards_show_and_runs_count_by_is_seen_to_have_changed(changed):
     merchant = make_merchant(timezone="UTC")
     version = merchant.program.version
 
-    setting_up.update_merchant(merchant=merchant, name="Renamed", **BY)
+    setting_up.update_merchant(merchant=merchant, country="LU", **BY)
     assert Program.objects.get(merchant=merchant).version == version
 
-    setting_up.update_merchant(merchant=merchant, timezone="Pacific/Honolulu", **BY)
+    setting_up.update_merchant(merchant=merchant, **changed, **BY)
     assert Program.objects.get(merchant=merchant).version == version + 1
 
 

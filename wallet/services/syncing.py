@@ -81,13 +81,8 @@ def sync_passes(
     report = _summed_up(run, lanes)
     report.duration_s = round(time.monotonic() - began, 3)
     _record(run, report, lanes, at=at + timedelta(seconds=report.duration_s))
-    log.info(
-        "wallet.sync_finished",
-        run_id=run.pk,
-        result=report.status,
-        duration_ms=round(1000 * report.duration_s),
-        **_figures(report),
-    )
+    took_ms = round(1000 * report.duration_s)
+    log.info("wallet.sync_finished", run_id=run.pk, result=report.status, duration_ms=took_ms, **_figures(report))
     return report
 
 
