@@ -162,7 +162,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Loyalty - Admin", "description": "What a back office does, with the key of a user or a login."},
     ],
 }
-# Requests a minute of one store, or of one user of the admin API. 0: no limit.
+# Requests a minute of one store, one user of the admin API, one pass, or all phones together. 0: no limit.
 LOYALTY_THROTTLES = {
     "": 0,
     "lookup": env.int("LOYALTY_THROTTLE_LOOKUP", default=120),
@@ -173,6 +173,8 @@ LOYALTY_THROTTLES = {
     "reverse": env.int("LOYALTY_THROTTLE_REVERSE", default=20),
     "staff_sessions": env.int("LOYALTY_THROTTLE_STAFF_SESSIONS", default=10),
     "admin": env.int("LOYALTY_THROTTLE_ADMIN", default=600),
+    "wallet_registrations": env.int("LOYALTY_THROTTLE_WALLET_REGISTRATIONS", default=120),
+    "wallet_log": env.int("LOYALTY_THROTTLE_WALLET_LOG", default=30),
 }
 LOYALTY_IMPORT_MAX_BYTES = env.int("LOYALTY_IMPORT_MAX_BYTES", default=10_000_000)
 CACHES = {

@@ -10,6 +10,7 @@ urlpatterns = [
     path("api/v1/", include("loyalty.api.urls")),
     path("api/v1/", include("wallet.api.urls")),
     path("api/v1/admin/loyalty/", include("loyalty_site.api")),
+    path("wallet/", include("wallet.public.urls")),
     path("docs", api_docs.Docs.as_view(), name="docs"),
     path("docs/openapi.yaml", api_docs.openapi, name="openapi"),
     path("docs/problems", api_docs.problems, name="problems"),
