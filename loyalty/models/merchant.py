@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # In the list, and no place: what they mean depends on the machine.
 NO_PLACES = {"localtime", "Factory"}
+ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*", re.ASCII)
 
 
@@ -39,6 +40,11 @@ class MerchantQuerySet(models.QuerySet["Merchant"]):
     def managed_by(self, user: User | AnonymousUser) -> MerchantQuerySet:
         """Merchants whose data a user may change; support only reads, and restores points."""
         return self._looked_after(user, memberships__role="manager")
+
+    def called(self, name: str) -> Merchant | None:
+        """The one with this slug or, if there is none, with this id."""
+        found = self.filter(slug=name).first() if name.isascii() else None
+        return found or (self.filter(pk=int(name)).first() if ID.fullmatch(name) else None)
 
     def _looked_after(self, user: User | AnonymousUser, **role: str) -> MerchantQuerySet:
         if user.is_superuser:

@@ -22,10 +22,7 @@ def find_merchant(name: str) -> Merchant:
     Raises:
         MerchantNotFound: there is none.
     """
-    found = Merchant.objects.filter(slug=name).first() if name.isascii() else None
-    if not found and _is_id(name):
-        found = Merchant.objects.filter(pk=int(name)).first()
-    if found:
+    if found := Merchant.objects.called(name):
         return found
     raise MerchantNotFound(f"There is no merchant {name!a}.")
 

@@ -40,6 +40,7 @@ def test_expiry_runs_daily_at_two_in_utc():
     ("name", "period"),
     [
         ("notifications.send_messages", timedelta(seconds=15)),
+        ("wallet.sync_passes", timedelta(minutes=1)),
         ("loyalty_site.heartbeat", timedelta(minutes=1)),
     ],
 )
