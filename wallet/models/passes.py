@@ -124,11 +124,6 @@ class Pass(models.Model):
         return f"{self.get_platform_display()} pass {self.pk}"
 
     @property
-    def is_ahead(self) -> bool:
-        """Whether a phone may show what nobody was told of, so that not even the old content goes without saying."""
-        return self.fetched_version > self.synced_version or self.fetched_look > self.synced_look
-
-    @property
     def is_in_phones(self) -> bool:
         """Whether a phone may have it."""
         return (self.platform == Platform.APPLE or self.saved) and self.status != Pass.Status.REMOVED
