@@ -96,25 +96,35 @@ class Command(LoyaltyCommand):
 
 def brought_in(options: dict[str, Any], now: datetime) -> Credential:
     """What the files of the command line hold, as a new version."""
-    kept = {"actor": actor(), "at": now}
-    path, secret_file = options["file"], options["secret_file"] or ""
     if options["kind"] == Credential.Kind.GOOGLE:
-        if bool(path) == bool(secret_file):
-            raise usage("Name the JSON file, either by itself or, when it is to stay where it is, with --secret-file.")
-        return credentials.import_google(content=read(path) if path else b"", secret_file=secret_file, **kept)
-    if not path:
+        return google_of(options, now)
+    if not options["file"]:
         raise usage("Name the file of the certificate.")
     if options["kind"] == Credential.Kind.WWDR:
-        return credentials.import_wwdr(certificate=read(path), **kept)
+        return credentials.import_wwdr(certificate=read(options["file"]), actor=actor(), at=now)
+    return apple_of(options, now)
+
+
+def google_of(options: dict[str, Any], now: datetime) -> Credential:
+    path, secret_file = options["file"], options["secret_file"]
+    if bool(path) == bool(secret_file):
+        raise usage("Name the JSON file, either by itself or, when it is to stay where it is, with --secret-file.")
+    if secret_file:
+        return credentials.import_google(secret_file=secret_file, actor=actor(), at=now)
+    return credentials.import_google(content=read(path), actor=actor(), at=now)
+
+
+def apple_of(options: dict[str, Any], now: datetime) -> Credential:
+    content, secret_file = read(options["file"]), options["secret_file"]
     if options["key"] and secret_file:
         raise usage("Give the key either with --key or, when it is to stay where it is, with --secret-file.")
     if secret_file:
-        return credentials.import_apple(certificate=read(path), secret_file=secret_file, **kept)
-    if options["key"]:
-        key = read(options["key"])
-        secret = password(options) if b"ENCRYPTED" in key else b""
-        return credentials.import_apple(certificate=read(path), key=key, password=secret, **kept)
-    return credentials.import_apple(p12=read(path), password=password(options), **kept)
+        return credentials.import_apple(certificate=content, secret_file=secret_file, actor=actor(), at=now)
+    if not options["key"]:
+        return credentials.import_apple(p12=content, password=password(options), actor=actor(), at=now)
+    key = read(options["key"])
+    opens = password(options) if b"ENCRYPTED" in key else b""
+    return credentials.import_apple(certificate=content, key=key, password=opens, actor=actor(), at=now)
 
 
 def password(options: dict[str, Any]) -> bytes:
