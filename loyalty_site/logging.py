@@ -41,6 +41,11 @@ def logging_config(*, form: str, level: str) -> None:
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": level},
-            "loggers": {"celery.app.trace": {"level": "WARNING"}},
+            "loggers": {
+                "celery.app.trace": {"level": "WARNING"},
+                # They name every address that is called, and Apple's have a phone's push token in them.
+                "httpx2": {"level": "WARNING"},
+                "httpcore2": {"level": "WARNING"},
+            },
         }
     )

@@ -33,6 +33,16 @@ headers = {"host": "localhost", "x-request-id": "till-4711", "user-agent": "a-ti
 Client().get("/healthz?q=ana@example.com", headers=headers)
 """
 
+CALL = """
+import django, http.server, httpx2, threading
+django.setup()
+class Quiet(http.server.BaseHTTPRequestHandler):
+    log_message = lambda *args: None
+with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
+    threading.Thread(target=server.handle_request).start()
+    httpx2.get(f"http://127.0.0.1:{server.server_port}/3/device/push-token-4711")
+"""
+
 
 def said(program: str, **variables: str) -> list[str]:
     env = {**os.environ, "DJANGO_SETTINGS_MODULE": "loyalty_site.settings", "LOG_FORMAT": "json", **variables}
@@ -85,6 +95,11 @@ def test_the_line_of_a_request_names_nobody():
     assert json.loads(line)["request"] == "GET /healthz"
     assert "ana" not in line
     assert "127.0.0.1" not in line
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_the_addresses_that_we_call_are_not_logged(level):
+    assert "push-token-4711" not in "".join(said(CALL, LOG_LEVEL=level))
 
 
 @pytest.mark.django_db(transaction=True)
