@@ -37,16 +37,19 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
-    """A request and its answer. `kind`: class, object, token or keys; `at` by time.monotonic()."""
+    """A request and its answer. `kind`: class, object, token or keys; `at` by time.monotonic().
+
+    The status is CUT until it is answered.
+    """
 
     at: float
     method: str
     kind: str
     id: str
     body: Any
-    status: int
+    status: int = 0
 
 
 @dataclass
@@ -228,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
         at, google = time.monotonic(), self.server.google
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         kind, resource_id, body = self.asked(content)
+        call = Call(at, self.command, kind, resource_id, body)
+        {"token": google.token_calls, "keys": google.keys_calls}.get(kind, google.calls).append(call)
         rule = google.rule_for(self.command, kind, resource_id)
         if rule and rule.delay_seconds:
             time.sleep(rule.delay_seconds)
@@ -238,8 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["Cache-Control"] = f"public, max-age={google.keys_seconds}"
         except Refused as refusal:
             status, answer, headers = refusal.status, _told(kind, refusal), refusal.headers
-        call = Call(at, self.command, kind, resource_id, body, status)
-        {"token": google.token_calls, "keys": google.keys_calls}.get(kind, google.calls).append(call)
+        call.status = status
         if status == CUT:
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True

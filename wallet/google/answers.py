@@ -1,5 +1,6 @@
 """What Google's answers mean: its half of the retry table."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +47,7 @@ def read_answer(response: httpx2.Response, *, sent: Mapping[str, Any] | None) ->
     code = str(first.get("reason") or error.get("status") or f"http_{response.status_code}")
     reason = str(error.get("message") or f"Google answered {response.status_code}.")
     for private in _personal_data(sent or {}):
-        reason = reason.replace(private, "...")
+        reason = re.sub(rf"(?<!\w){re.escape(private)}(?!\w)", "...", reason)
     return Answer(response.status_code, code[:LONGEST_CODE], reason[:LONGEST_REASON], _retry_after(response))
 
 

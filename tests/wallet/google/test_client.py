@@ -96,12 +96,12 @@ def test_what_a_pass_shows_no_more_is_cleared(fake, ask):
 
 
 def test_bad_data_is_final_and_told_in_googles_words(fake, ask):
-    fake.when(400, reason="invalidValue", message="Invalid value 'Ana' for 123456789015 and q1w2e3r4t5z6u7i8o9p0aa.")
+    fake.when(400, reason="invalidValue", message="Invalid value 'Ana' for 123456789015, q1w2e3r4t5z6u7i8o9p0aa.")
 
     outcome = ask(put())
 
     assert (outcome.kind, outcome.code) == (Kind.FINAL, "invalidValue")
-    assert outcome.reason == "Invalid value '...' for ... and ..."  # no person in a log or on a screen
+    assert outcome.reason == "Invalid value '...' for ..., ...."  # no person in a log or on a screen
     assert len(fake.calls) == 1
 
 
