@@ -1,10 +1,13 @@
 """A wallet whose credentials work."""
 
 import secrets
+from collections.abc import Iterator
 
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.fakes.apns import FakeApns
+from tests.fakes.google import FakeGoogle
 from tests.fakes.pki import ACCOUNT, ISSUER_ID, PASS_TYPE, TEAM, Pki, shared_pki
 from tests.wallet.credentials import (
     make_apple_credential,
@@ -14,6 +17,7 @@ from tests.wallet.credentials import (
     shared_identity,
 )
 from wallet.models import Credential
+from wallet.services import google_teller
 
 
 @pytest.fixture
@@ -46,3 +50,22 @@ def apple_credential(intermediate) -> Credential:
 def google_credential(db, wallet_settings) -> Credential:
     """The active service account of the issuer."""
     return make_google_credential(shared_account())
+
+
+@pytest.fixture
+def apns(apple_credential, pki, settings) -> Iterator[FakeApns]:
+    """Apple, as far as pushes are concerned."""
+    with FakeApns(pki) as server:
+        settings.APPLE_PUSH_URL, settings.APPLE_PUSH_CA_FILE = server.url, server.ca_file
+        yield server
+
+
+@pytest.fixture
+def google(google_credential, settings) -> Iterator[FakeGoogle]:
+    """Google's API, and the way to its tokens."""
+    with FakeGoogle(shared_account()) as server:
+        settings.GOOGLE_WALLET_URL, settings.GOOGLE_TOKEN_URL = server.url, server.token_url
+        settings.GOOGLE_KEYS_URL = server.keys_url
+        # A pace is kept by a process, whichever test slowed it down.
+        google_teller._paces.clear()
+        yield server

@@ -71,7 +71,7 @@ def _switch_to(credential: Credential, *, actor: str, at: datetime) -> Credentia
     outcome = probe(credential, at=at)
     if not outcome.is_done:
         raise CredentialNotUsable(
-            f"{credential} was not activated: {outcome.reason}", code=outcome.code, credential_id=credential.pk
+            f"{credential} was not activated. {outcome.reason}", code=outcome.code, credential_id=credential.pk
         )
     with one_change_at_a_time():
         credential.refresh_from_db()
