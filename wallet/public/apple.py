@@ -103,7 +103,7 @@ def wallet_pass(request: HttpRequest, *, pass_type: str, serial: str) -> HttpRes
 @contract("POST")
 def complaints(request: HttpRequest) -> HttpResponse:
     """What went wrong in a phone's eyes."""
-    throttling.take("wallet_log", "all phones")
+    throttling.take("wallet_log", "everybody")
     lines = _sent(request).get("logs")
     if not isinstance(lines, list):
         raise InvalidInput('Send {"logs": ["..."]}.')
