@@ -10,6 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.utils import timezone
 
+from loyalty_site.metrics.counters import count_job
 from loyalty_site.models import JobRun
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ def revoked(*, sender: Any, request: Any, expired: bool, **_: Any) -> None:
 
 
 def _finish(task: str, task_id: str, status: JobRun.Status, *, result: Any = None, error: str = "") -> None:
+    count_job(task, status, result)
     _record(task, task_id, status=status, finished_at=timezone.now(), result=result, error=error)
 
 

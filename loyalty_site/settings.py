@@ -45,6 +45,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "loyalty_site.metrics.middleware.CountRequests",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "loyalty_site.request_log.RequestLogMiddleware",
@@ -240,7 +241,7 @@ SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PUBLIC_URL.startsw
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31536000 if PUBLIC_URL.startswith("https://") else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_HSTS_SECONDS > 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("BEHIND_PROXY", default=False) else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]  # asked inside the network
 X_FRAME_OPTIONS = "DENY"
 
 # --- languages, time, files
@@ -260,5 +261,12 @@ logging_config(form=LOG_FORMAT, level=env.str("LOG_LEVEL", default="INFO"))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # the start of a request names the browser
+
+# --- metrics
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # empty: there is no /metrics
+# prometheus_client reads it from the environment, and takes an empty one for the folder that we are in.
+PROMETHEUS_MULTIPROC_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="") or None
+if PROMETHEUS_MULTIPROC_DIR is None:
+    env.ENVIRON.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 SILENCED_SYSTEM_CHECKS: list[str] = []

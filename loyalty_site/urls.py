@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from loyalty_site import api_docs, health
+from loyalty_site.metrics.view import metrics
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
@@ -16,6 +17,7 @@ urlpatterns = [
     path("docs/problems", api_docs.problems, name="problems"),
     path("healthz", health.healthz),
     path("readyz", health.readyz),
+    path("metrics", metrics),
 ]
 handler404 = "loyalty_site.api_docs.not_found"
 handler500 = "loyalty_site.api_docs.server_error"
