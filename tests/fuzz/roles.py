@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from loyalty.models import Card, Transaction
 from tests.factories import make_card
 from tests.fakes.celery_process import ROOT
@@ -52,10 +54,11 @@ class Findings:
 def fuzz(server: WebProcess, role: str, world: World, folder: Path, *, phases: str, examples: int) -> Findings:
     """Everything that this role of a world can ask, in all the ways that Schemathesis thinks of."""
     configuration, report = folder / f"{role}.toml", folder / f"{role}.json"
+    document = _document(server, folder)
     configuration.write_text(CONFIGURATION + _bindings(world))
     part = "store" if "till" in role else "admin"
     arguments = [
-        *("--config-file", str(configuration), "run", f"{server.address}/docs/openapi.yaml", "--url", server.address),
+        *("--config-file", str(configuration), "run", str(document), "--url", server.address),
         *("--include-path-regex", f"^/api/v1/{part}/", "--phases", phases, "--max-examples", str(examples)),
         *("--seed", str(SEED), "--report-json-path", str(report), "--no-color", "--no-shrink"),
         *(part for name, value in getattr(world, role).headers.items() for part in ("--header", f"{name}: {value}")),
@@ -72,6 +75,13 @@ def fuzz(server: WebProcess, role: str, world: World, folder: Path, *, phases: s
     output = done.stdout + done.stderr
     assert report.exists(), output
     return Findings(json.loads(report.read_text()), output)
+
+
+def _document(server: WebProcess, folder: Path) -> Path:
+    """What the server says it takes, as JSON: Schemathesis reads YAML for seconds."""
+    document = folder / "openapi.json"
+    document.write_text(json.dumps(yaml.load(server.ask("GET", "/docs/openapi.yaml").content, yaml.CSafeLoader)))
+    return document
 
 
 def _bindings(world: World) -> str:

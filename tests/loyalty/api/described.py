@@ -52,11 +52,17 @@ class Described:
 
 
 @cache
+def description() -> dict[str, Any]:
+    """The document as it is served."""
+    described: dict[str, Any] = yaml.load(document(), yaml.CSafeLoader)
+    return described
+
+
+@cache
 def operations() -> list[Described]:
-    described = yaml.safe_load(document())
     return [
         _described(path, method, operation)
-        for path, methods in described["paths"].items()
+        for path, methods in description()["paths"].items()
         for method, operation in methods.items()
     ]
 

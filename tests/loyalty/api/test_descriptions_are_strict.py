@@ -4,11 +4,10 @@ import re
 from typing import Any
 
 import pytest
-import yaml
 
 from loyalty.api.operations import OPERATIONS, NoFields
-from loyalty_site.api_docs import document
 from tests.factories import make_merchant
+from tests.loyalty.api.described import description
 from tests.loyalty.api.offices import Office
 
 pytestmark = pytest.mark.django_db
@@ -16,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(scope="module")
 def described():
-    return yaml.safe_load(document())
+    return description()
 
 
 @pytest.fixture(scope="module")
