@@ -145,7 +145,7 @@ def _fields_of(content: bytes) -> dict[str, str]:
         raise CredentialRefused("This is no JSON file. Create a key of type JSON for the service account and use that.")
     if fields.get("type") != "service_account":
         raise CredentialRefused(
-            f'The file is of type "{str(fields.get("type"))[:40]}" and not "service_account". '
+            f'The file is of type "{str(fields.get("type", "unknown"))[:40]}" and not "service_account". '
             "Create a key of type JSON for the service account and use that."
         )
     for name in ("client_email", "private_key_id", "private_key"):
