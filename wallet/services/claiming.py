@@ -90,7 +90,7 @@ class Taken:
 @contextmanager
 def only_runner(platform: Platform, identifier: str) -> Iterator[bool]:
     """Whether this process is the one that calls the platform with this credential, to the end of the block."""
-    name = zlib.crc32(f"{platform}:{identifier}".encode()) - 2**31
+    name = lock_name(platform, identifier)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [RUNNER_LOCK, name])
         is_ours = bool(cursor.fetchone()[0])
@@ -100,6 +100,11 @@ def only_runner(platform: Platform, identifier: str) -> Iterator[bool]:
         if is_ours:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [RUNNER_LOCK, name])
+
+
+def lock_name(platform: Platform, identifier: str) -> int:
+    """The number of the advisory lock, which has 32 bits."""
+    return zlib.crc32(f"{platform}:{identifier}".encode()) - 2**31
 
 
 def find_due(passes: PassQuerySet, *, at: datetime) -> list[int]:

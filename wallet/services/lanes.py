@@ -149,7 +149,7 @@ class Lane:
         ready = await in_database(self.teller.ready)(self.now())
         if not ready.is_done:
             await self._stay_shut(ready)
-        else:
+        elif not self.breaker.is_open or breaking.is_probe_due(self.breaker, at=self.now()):
             async with self.teller.connection():
                 await self._look_whether_it_is_over()
                 if not self.breaker.is_open:
@@ -165,7 +165,7 @@ class Lane:
             await in_database(breaking.note_failed_probe)(self.breaker, cause, at=self.now())
 
     async def _look_whether_it_is_over(self) -> None:
-        if not self.breaker.is_open or not breaking.is_probe_due(self.breaker, at=self.now()):
+        if not self.breaker.is_open:
             return
         outcome = await self._probe()
         if outcome.is_done:
@@ -294,8 +294,7 @@ class Lane:
         elif outcome.kind is Kind.TROUBLE and outcome.code not in (claiming.UNEXPECTED, STOPPED.code):
             self.room.narrow()
             self.troubled.add(id(call))
-            if self._failures_in_a_row() >= breaking.FAILURES_TO_OPEN:
-                await self._open_unless_well(outcome)
+            await self._open_unless_well(outcome)
         elif outcome.kind is Kind.CREDENTIAL:
             await self._open_unless_well(outcome)
         elif outcome.retry_after_seconds > LONGEST_WAIT_SECONDS and self.teller.throttles_all:
@@ -307,14 +306,20 @@ class Lane:
     async def _open_unless_well(self, cause: Outcome) -> None:
         """Open the breaker if a probe confirms the cause. A probe that finds all well is believed once in a run."""
         async with self.probing:
-            if self.stopped.is_set():
+            if self.stopped.is_set() or not self._is_serious(cause):
                 return
             if not self.is_trusted and (await self._probe()).is_done:
                 self.is_trusted = True
                 self.troubled.clear()
                 self.breaker.failures_in_a_row = 0
-            elif not (self.is_trusted and cause.kind is Kind.CREDENTIAL):
+            else:
                 await self._open(cause)
+
+    def _is_serious(self, cause: Outcome) -> bool:
+        """Whether it is about more than the one call, as far as this run knows."""
+        if cause.kind is Kind.CREDENTIAL:
+            return not self.is_trusted
+        return self._failures_in_a_row() >= breaking.FAILURES_TO_OPEN
 
     async def _probe(self) -> Outcome:
         try:
