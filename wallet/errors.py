@@ -33,3 +33,11 @@ class SyncRunNotFound(LoyaltyError):
 
 class InvalidLogo(LoyaltyError):
     """The file is no picture that can be a logo."""
+
+
+class LinkNotValid(LoyaltyError):
+    """The link is none of ours, too old, or of a card that was replaced since."""
+
+
+class GoogleNotReachable(LoyaltyError):
+    """Google cannot be told about the pass now; `retry_after_seconds` says when to try again."""

@@ -1,5 +1,6 @@
 from django.urls import include, path
 
 urlpatterns = [
+    path("store/loyalty/", include("wallet.api.store")),
     path("admin/loyalty/", include("wallet.api.admin")),
 ]

@@ -92,11 +92,8 @@ def wallet_pass(request: HttpRequest, *, pass_type: str, serial: str) -> HttpRes
     if _is_known(asked_about.modified_at, request.headers.get("If-Modified-Since", "")):
         return HttpResponse(status=304, headers={"Last-Modified": _http_date(asked_about.modified_at)})
     package = issuing.fetch(wallet_pass=asked_about, at=timezone.now())
-    response = HttpResponse(package.content, content_type=MEDIA_TYPE)
+    response = package_response(request, package.content)
     response.headers["Last-Modified"] = _http_date(package.modified_at)
-    response.headers["Content-Length"] = str(len(package.content))
-    if request.method == "HEAD":
-        response.content = b""
     return response
 
 
@@ -109,6 +106,12 @@ def complaints(request: HttpRequest) -> HttpResponse:
         raise InvalidInput('Send {"logs": ["..."]}.')
     registering.note_complaints(lines=[line for line in lines if isinstance(line, str)], at=timezone.now())
     return HttpResponse(status=200)
+
+
+def package_response(request: HttpRequest, content: bytes) -> HttpResponse:
+    """The package, or for HEAD what is said about it."""
+    body = b"" if request.method == "HEAD" else content
+    return HttpResponse(body, content_type=MEDIA_TYPE, headers={"Content-Length": str(len(content))})
 
 
 def _let_in(request: HttpRequest, *, pass_type: str, serial: str) -> Pass:

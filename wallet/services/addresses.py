@@ -16,3 +16,8 @@ def logo(digest: str) -> str:
 def google_callback() -> str:
     """Where Google tells who keeps a pass. Empty: it cannot reach us, and is not asked to."""
     return f"{settings.PUBLIC_URL}/wallet/google/callback" if settings.GOOGLE_CALLBACKS else ""
+
+
+def link(platform: str, token: str) -> str:
+    """Where a customer adds a card to a phone."""
+    return f"{settings.PUBLIC_URL}/wallet/{platform}/get/{token}"

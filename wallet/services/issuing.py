@@ -56,13 +56,24 @@ def issue(*, card: Card, platform: Platform, at: datetime) -> Pass:
     return wallet_pass
 
 
+def read_pass(pass_id: int) -> Pass:
+    """The pass with all that it shows but the logo, as of one moment."""
+    return Pass.objects.with_card().with_look().get(pk=pass_id)
+
+
+def look_of_program(wallet_pass: Pass) -> int:
+    """The number of the look that the program has, as the pass was read."""
+    look: int = wallet_pass.look  # type: ignore[attr-defined]
+    return look
+
+
 def hand_out(*, card: Card, at: datetime) -> ApplePackage:
     """The card's Apple pass, for a phone that may not have it yet.
 
     Raises:
         WalletNotConfigured, CredentialNotUsable, SecretUnreadable: nothing can be signed.
     """
-    return fetch(wallet_pass=_read(issue(card=card, platform=Platform.APPLE, at=at).pk), at=at)
+    return fetch(wallet_pass=read_pass(issue(card=card, platform=Platform.APPLE, at=at).pk), at=at)
 
 
 def fetch(*, wallet_pass: Pass, at: datetime) -> ApplePackage:
@@ -79,7 +90,7 @@ def fetch(*, wallet_pass: Pass, at: datetime) -> ApplePackage:
         face = newest_face(wallet_pass)
         if _note_fetched(wallet_pass, face, at=at):
             break
-        wallet_pass = _read(wallet_pass.pk)
+        wallet_pass = read_pass(wallet_pass.pk)
     else:
         _tell_again(wallet_pass)
     return ApplePackage(apple_package(wallet_pass, face), wallet_pass.modified_at)
@@ -95,13 +106,9 @@ def _require_valid_signer(wallet_pass: Pass, *, at: datetime) -> None:
         )
 
 
-def _read(pass_id: int) -> Pass:
-    return Pass.objects.with_card().with_look().get(pk=pass_id)
-
-
 def _note_fetched(wallet_pass: Pass, face: Face, *, at: datetime) -> bool:
     """Note what a phone is about to show. False: a sync has gone on meanwhile, so what was read may be untrue."""
-    version, look = wallet_pass.card.balance.version, _look_of(wallet_pass)
+    version, look = wallet_pass.card.balance.version, look_of_program(wallet_pass)
     as_read = Pass.objects.filter(
         pk=wallet_pass.pk, synced_version=wallet_pass.synced_version, synced_look=wallet_pass.synced_look
     )
@@ -127,8 +134,3 @@ def _note_fetched(wallet_pass: Pass, face: Face, *, at: datetime) -> bool:
 
 def _tell_again(wallet_pass: Pass) -> None:
     Pass.objects.filter(pk=wallet_pass.pk).update(synced_version=0, content_hash="", lease_until=None)
-
-
-def _look_of(wallet_pass: Pass) -> int:
-    look: int = wallet_pass.look  # type: ignore[attr-defined]
-    return look
