@@ -10,8 +10,11 @@ from django.utils import timezone
 from loyalty_site.dashboard import dashboard
 from loyalty_site.models import JobRun
 
-# What staff use most comes first. Screens of the loyalty app name their heading themselves.
-MENU = ("Cards", "Expiry", "Merchants", "Messages", "Operations", "Schedules", "Access", "Records", "Users and groups")
+# What staff use most comes first. Screens of loyalty and wallet name their heading themselves.
+MENU = (
+    *("Cards", "Expiry", "Merchants", "Wallet", "Messages", "Operations", "Schedules", "Access", "Records"),
+    "Users and groups",
+)
 HEADINGS = {"notifications": "Messages", "django_celery_beat": "Schedules", "auth": "Users and groups"}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from loyalty.errors import CardNotFound
 from tests.factories import NOON, days, make_card, make_merchant
-from tests.wallet.passes import make_failing_pass, make_pass
+from tests.wallet.rows import make_failing_pass, make_pass
 from wallet.models import Pass
 from wallet.services.passes import sync_again, sync_cards_again
 

@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import NOON, days, give, make_card
 from tests.wallet.credentials import make_google_credential, shared_account
-from tests.wallet.passes import make_breaker, make_failing_pass, make_pass, make_sync_run
+from tests.wallet.rows import make_breaker, make_failing_pass, make_pass, make_sync_run
 from wallet.services.status import wallet_status
 
 pytestmark = pytest.mark.django_db

@@ -28,6 +28,7 @@ def sync_again(*, passes: PassQuerySet, at: datetime) -> int:
         synced_version=0,
         attempts=0,
         next_attempt_at=None,
+        lease_until=None,
         dead_at=None,
         last_error_code="",
         last_error="",

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 SCREENS = sorted(admin.site._registry, key=lambda model: model._meta.label)
 ours = pytest.mark.parametrize(
     "model",
-    [model for model in SCREENS if model._meta.app_label == "loyalty"],
+    [model for model in SCREENS if model._meta.app_label in ("loyalty", "wallet")],
     ids=lambda model: model._meta.label,
 )
 every_screen = pytest.mark.parametrize("model", SCREENS, ids=lambda model: model._meta.label)

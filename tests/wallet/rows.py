@@ -1,4 +1,4 @@
-"""Passes, runs and what went wrong, as a test wants them to stand."""
+"""Rows of the wallet as a test wants them to stand; nobody was called to make them."""
 
 import itertools
 import uuid
@@ -7,7 +7,7 @@ from typing import Any
 from loyalty.models import Card
 from tests.factories import NOON, make_card
 from tests.fakes.pki import ISSUER_ID, PASS_TYPE
-from wallet.models import Breaker, Pass, Platform, SyncFailure, SyncRun
+from wallet.models import Breaker, Credential, DeviceLog, Pass, Platform, SyncFailure, SyncRun
 
 _numbers = itertools.count(1)
 
@@ -59,3 +59,26 @@ def make_breaker(*, platform: str = Platform.GOOGLE, identifier: str = ISSUER_ID
     """An open one."""
     why = {"opened_at": NOON, "code": "permission_denied", "reason": "The account is no user of the issuer."}
     return Breaker.objects.create(platform=platform, identifier=identifier, **{**why, **fields})
+
+
+def make_credential(**fields: Any) -> Credential:
+    """One that opens nothing."""
+    number = next(_numbers)
+    known = {
+        "kind": Credential.Kind.GOOGLE,
+        "identifier": f"issuer-{number}",
+        "version": 1,
+        "status": Credential.Status.ACTIVE,
+        "subject": "loyalty@example.com",
+        "serial": f"key-{number}",
+        "fingerprint": f"{number:064}",
+        "valid_from": NOON,
+        "sealed_secret": "" if fields.get("kind") == Credential.Kind.WWDR else "sealed",
+        "imported_at": NOON,
+        "imported_by": "ana",
+    }
+    return Credential.objects.create(**{**known, **fields})
+
+
+def make_device_log(text: str = "Get pass task failed") -> DeviceLog:
+    return DeviceLog.objects.create(text=text, received_at=NOON)

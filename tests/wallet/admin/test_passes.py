@@ -1,0 +1,176 @@
+"""Passes in the admin: how true each is, and having one told again."""
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.urls import reverse
+
+from tests.factories import NOON, days, give, make_card, make_cards, make_merchant
+from tests.loyalty.admin.test_lists import statements
+from tests.wallet.rows import make_failing_pass, make_pass
+from wallet.models import Pass, Registration
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/wallet/pass/"
+VIEW, SYNC = "wallet.view_pass", "wallet.sync_pass"
+
+
+def page(name: str, *args) -> str:
+    return reverse(f"admin:wallet_pass_{name}", args=args)
+
+
+def listed(client, **query) -> dict[int, str]:
+    """What the list says of each pass in "how it is", by the pass."""
+    answer = client.get(LIST, query)
+    screen, rows = answer.context["cl"].model_admin, answer.context["cl"].result_list
+    return {row.pk: str(screen.condition(row)) for row in rows}
+
+
+def due() -> set[int]:
+    return set(Pass.objects.due(NOON).values_list("pk", flat=True))
+
+
+def test_the_list_says_how_each_pass_is(admin_client):
+    behind = make_pass(make_card(points=10))
+    give(behind.card, 5, at=NOON)
+    of_old_look = make_pass(synced_look=0)
+    told = {
+        make_pass().pk: "up to date",
+        behind.pk: "behind",
+        of_old_look.pk: "behind",
+        make_failing_pass().pk: "failing",
+        make_failing_pass(dead_at=NOON).pk: '<span class="status failed">given up</span>',
+        make_pass(platform="google", saved=False).pk: "no phone has it",
+        make_pass(status=Pass.Status.REMOVED).pk: "no phone has it",
+    }
+
+    assert listed(admin_client) == told
+    assert "2 of 3" in admin_client.get(LIST).content.decode()
+
+
+def test_the_list_can_be_cut_down_to_what_needs_somebody(admin_client):
+    make_pass()
+    failing, dead = make_failing_pass(), make_failing_pass(dead_at=NOON)
+
+    assert list(listed(admin_client, trouble="failing")) == [failing.pk]
+    assert list(listed(admin_client, trouble="given-up")) == [dead.pk]
+
+
+def test_a_pass_is_found_by_what_people_read_out_and_by_its_own_name(admin_client):
+    card = make_card(email="ana@example.com")
+    own = make_pass(card)
+    make_pass()
+
+    for text in (card.card_number, "Ana@example.com", own.identifier):
+        assert list(listed(admin_client, q=text)) == [own.pk]
+
+
+def test_a_search_reads_no_whole_table(admin_client):
+    cards = make_cards(make_merchant(), 1000)
+    for card in cards:
+        card.refresh_from_db()
+    Pass.objects.bulk_create(
+        Pass(
+            card=card,
+            platform="apple",
+            identifier=card.card_number,
+            issued_under="p",
+            modified_at=NOON,
+            created_at=NOON,
+        )
+        for card in cards
+    )
+    with connection.cursor() as cursor:
+        for table in ("loyalty_card", "loyalty_customer", "wallet_pass"):
+            cursor.execute(f"ANALYZE {table}")
+
+    for sql in statements(admin_client, f"{LIST}?q={cards[7].card_number}"):
+        if sql.startswith(("SELECT", "(SELECT")):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {sql}")
+                plan = "\n".join(line for (line,) in cursor.fetchall())
+            assert "Seq Scan on wallet_pass" not in plan, plan
+            assert "Seq Scan on loyalty_card" not in plan, plan
+
+
+def test_the_page_says_what_went_wrong_and_how_many_phones_have_it(admin_client):
+    failing = make_failing_pass(last_error="Apple is busy.")
+    for number in range(2):
+        Registration.objects.create(
+            wallet_pass=failing, device=f"f00d{number}", push_token=f"c0ffee{number}", registered_at=NOON
+        )
+
+    text = admin_client.get(page("change", failing.pk)).content.decode()
+
+    assert "http_503: Apple is busy." in text
+    assert "2 phones to be told of changes; the newest since 2026-03-02 12:00 (UTC)." in text
+    assert "c0ffee" not in text
+    assert "f00d" not in text
+
+
+def test_the_page_of_a_pass_that_never_failed_says_nothing_of_failing(admin_client):
+    google = make_pass(platform="google")
+
+    text = admin_client.get(page("change", google.pk)).content.decode()
+
+    assert "What went wrong" not in text
+    assert "A customer has saved it." in text
+
+
+def test_one_pass_is_told_again(admin_client):
+    dead = make_failing_pass(dead_at=NOON)
+
+    answer = admin_client.post(page("sync_again", dead.pk), follow=True)
+
+    assert "Phones are told within a minute." in answer.content.decode()
+    assert due() == {dead.pk}
+    assert LogEntry.objects.get().change_message == "Sync again."
+
+
+def test_there_is_no_button_for_what_no_phone_has(admin_client):
+    answer = admin_client.get(page("change", make_pass(platform="google", saved=False).pk))
+
+    assert answer.context["buttons"] == []
+
+
+def test_selected_passes_are_told_again(admin_client):
+    chosen = [make_pass(), make_failing_pass(next_attempt_at=NOON + days(1)), make_pass(platform="google", saved=False)]
+    make_pass()
+
+    answer = admin_client.post(
+        LIST, {"action": "sync_selected_again", "_selected_action": [one.pk for one in chosen]}, follow=True
+    )
+
+    text = answer.content.decode()
+    assert "2 passes will be told again within a minute." in text
+    assert "Left 1 pass alone that no phone has, or that you do not manage." in text
+    assert due() == {chosen[0].pk, chosen[1].pk}
+    assert LogEntry.objects.count() == 2
+
+
+def test_users_of_a_merchant_see_its_passes_and_managers_have_them_told_again(client_for):
+    merchant = make_merchant()
+    own, foreign = make_pass(make_card(merchant)), make_pass()
+    manager, support = client_for(VIEW, SYNC, managing=[merchant]), client_for(VIEW, SYNC, supporting=[merchant])
+
+    for client in (manager, support):
+        assert list(listed(client)) == [own.pk]
+        assert client.get(page("change", foreign.pk)).status_code == 302
+        assert client.post(page("sync_again", foreign.pk)).status_code == 404
+        client.post(LIST, {"action": "sync_selected_again", "_selected_action": [foreign.pk]})
+    assert support.post(page("sync_again", own.pk)).status_code == 403
+    support.post(LIST, {"action": "sync_selected_again", "_selected_action": [own.pk]})
+    assert due() == set()
+
+    assert manager.post(page("sync_again", own.pk)).status_code == 302
+    assert due() == {own.pk}
+
+
+def test_who_may_only_look_has_no_button_and_no_action(client_for):
+    merchant = make_merchant()
+    client, own = client_for(VIEW, managing=[merchant]), make_pass(make_card(merchant))
+
+    assert client.get(page("change", own.pk)).context["buttons"] == []
+    assert client.post(page("sync_again", own.pk)).status_code == 403
+    client.post(LIST, {"action": "sync_selected_again", "_selected_action": [own.pk]})
+    assert due() == set()
