@@ -29,6 +29,7 @@ JOBS = (
     Job("loyalty.expire_points", time(2, 0), "Warns customers, then expires the points of idle cards."),
     Job("loyalty.check_ledger", time(3, 30), "Compares every card's balance with its transactions."),
     Job("loyalty.purge", time(3, 45), "Deletes what was kept long enough."),
+    Job("wallet.purge", time(3, 50), "Deletes what wallets kept long enough."),
     Job("wallet.sync_passes", timedelta(minutes=1), "Tells phones about cards that changed."),
     Job("wallet.check_credentials", timedelta(hours=1), "Tries every credential in use against its platform."),
     Job("notifications.send_messages", timedelta(seconds=15), "Sends the mail that is due."),

@@ -92,7 +92,7 @@ def _bring_up_to_date(wallet_pass: Pass, account: ServiceAccount, *, at: datetim
         raise GoogleNotReachable("Google Wallet is not available.", retry_after_seconds=LATER_SECONDS)
     taken = _take(wallet_pass.pk, at=at)
     if taken is None:
-        if wallet_pass.status == Pass.Status.PENDING:
+        if wallet_pass.synced_at is None:
             raise GoogleNotReachable("The card is being prepared.", retry_after_seconds=A_MOMENT_SECONDS)
         return
     outcome = NOT_TRIED
@@ -124,8 +124,9 @@ def _take(pass_id: int, *, at: datetime) -> Taken | None:
 def _told(taken: Taken, account: ServiceAccount) -> Outcome:
     if taken.is_known:
         return DONE
-    # Google may get what we never hear of: until it says so, it counts as knowing nothing.
-    Pass.objects.filter(pk=taken.wallet_pass.pk, lease_until=taken.lease).update(content_hash="")
+    # Google may get what we never hear of: it counts as knowing the pass, but nothing of what it shows.
+    held = Pass.objects.filter(pk=taken.wallet_pass.pk, lease_until=taken.lease)
+    held.update(content_hash="", status=Pass.Status.ACTIVE)
     class_body = class_of(taken.wallet_pass.issued_under, taken.wallet_pass.card.program).body
     return async_to_sync(_put_object)(taken, account, class_body)
 
