@@ -4,6 +4,7 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -62,7 +63,7 @@ def signer() -> Signer:
     return Signer(identity.certificate, identity.key, shared_pki().intermediate.certificate)
 
 
-def said(face: Face = FACE, **look) -> dict:
+def said(face: Face = FACE, **look) -> dict[str, Any]:
     face = replace(face, look=replace(face.look, **look))
     return packages.pass_json(
         face,
@@ -74,7 +75,7 @@ def said(face: Face = FACE, **look) -> dict:
     )
 
 
-def fields(content: dict, group: str) -> dict[str, dict]:
+def fields(content: dict[str, Any], group: str) -> dict[str, Any]:
     return {field["key"]: field for field in content["storeCard"][group]}
 
 
