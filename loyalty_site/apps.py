@@ -14,7 +14,7 @@ class LoyaltySiteConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from loyalty_site import checks, jobs  # noqa: F401  register system checks and task signals
+        from loyalty_site import checks, jobs, starting  # noqa: F401  register system checks and task signals
 
         post_migrate.connect(after_migrate, sender=self)
 

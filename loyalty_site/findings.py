@@ -17,6 +17,7 @@ from loyalty_site.celery import app
 from loyalty_site.models import JobRun
 from loyalty_site.unreachable import explain_broker, explain_database
 from notifications.models import Message
+from wallet.models import Breaker, Credential, Platform
 
 EXPIRY = "loyalty.expire_points"
 LEDGER_CHECK = "loyalty.check_ledger"
@@ -24,6 +25,8 @@ HEARTBEAT = "loyalty_site.heartbeat"
 DAILY = timedelta(hours=26)  # a day, and time for a late or long run
 HEARTBEAT_AGE = timedelta(minutes=5)
 MAIL_AGE = timedelta(minutes=15)
+CREDENTIAL_ENDS_SOON = timedelta(days=14)
+CREDENTIAL_ENDS_NOW = timedelta(days=3)
 LAST_RUN: dict[str, str] = {
     ExpirationRun.Status.REFUSED: "was refused, and points wait to expire until a person decides.",
     ExpirationRun.Status.PARTIAL: "left cards out. Put them right, then run manage.py expire_points.",
@@ -140,6 +143,36 @@ def message_findings(at: datetime) -> Iterator[Finding]:
         )
 
 
+def credential_findings(at: datetime) -> Iterator[Finding]:
+    """What signs passes and opens the platforms: near its end, over, or not taken."""
+    active = Credential.objects.filter(status=Credential.Status.ACTIVE).order_by("kind", "identifier")
+    for credential in active.filter(valid_until__lt=at + CREDENTIAL_ENDS_SOON):
+        assert credential.valid_until is not None  # noqa: S101
+        is_urgent = credential.valid_until < at + CREDENTIAL_ENDS_NOW
+        verb = "expired" if credential.valid_until <= at else "expires"
+        yield Finding(
+            "credential_expires_now" if is_urgent else "credential_expires_soon",
+            f"{credential} {verb} on {credential.valid_until:%Y-%m-%d}; then no pass can be signed or brought up to "
+            "date. Get a new certificate, and bring it in with manage.py wallet_credentials import.",
+        )
+    for credential in active.exclude(check_error=""):
+        yield Finding(
+            "credential_fails",
+            f"{credential} failed its last check: {credential.check_error} "
+            "Afterwards run manage.py wallet_credentials check.",
+        )
+
+
+def breaker_findings(at: datetime) -> Iterator[Finding]:
+    for breaker in Breaker.objects.filter(opened_at__isnull=False).order_by("platform", "identifier"):
+        yield Finding(
+            "wallet_breaker_open",
+            f"No pass of {Platform(breaker.platform).label} {breaker.identifier} has been brought up to date since "
+            f"{_since(breaker.opened_at)}: {breaker.reason or breaker.code} It is tried again by itself; a credential "
+            "that is activated with manage.py wallet_credentials activate ends it at once.",
+        )
+
+
 def clock_findings(at: datetime) -> Iterator[Finding]:
     """Moments that have not come yet look young for ever, and hide that nothing happens any more."""
     limit = at + timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS)
@@ -163,6 +196,8 @@ LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
     heartbeat_findings,
     schedule_findings,
     message_findings,
+    credential_findings,
+    breaker_findings,
     clock_findings,
 )
 

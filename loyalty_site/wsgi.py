@@ -5,3 +5,7 @@ from django.core.wsgi import get_wsgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "loyalty_site.settings")
 os.environ.setdefault("DATABASE_LOCK_TIMEOUT_MS", "5000")  # somebody is waiting at a till
 application = get_wsgi_application()
+
+from loyalty_site.starting import require_what_is_configured  # noqa: E402  Django is set up now
+
+require_what_is_configured()

@@ -214,7 +214,7 @@ def when(moment: time | timedelta) -> str:
     if isinstance(moment, time):
         return f"{moment:%H:%M} UTC"
     seconds = int(moment.total_seconds())
-    return "every minute" if seconds == 60 else f"every {seconds} seconds"
+    return {60: "every minute", 3600: "every hour"}.get(seconds, f"every {seconds} seconds")
 
 
 def test_the_glossary_names_every_type_of_transaction_and_what_counts_as_activity():

@@ -14,6 +14,7 @@ from loyalty_site import findings
 from loyalty_site.models import JobRun
 from notifications.models import Message
 from tests.fakes.celery_process import broker
+from wallet.models import Breaker, Credential
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +67,20 @@ def message(**changes: Any) -> Message:
         "next_attempt_at": NOW,
     }
     return Message.objects.create(**{**fields, **changes})
+
+
+def credential(**changes: Any) -> Credential:
+    fields = {
+        "kind": Credential.Kind.APPLE,
+        "identifier": "pass.com.example.loyalty",
+        "version": 3,
+        "status": Credential.Status.ACTIVE,
+        "valid_from": ago(days=300),
+        "valid_until": NOW + timedelta(days=65),
+        "sealed_secret": "sealed",
+        "imported_at": ago(days=300),
+    }
+    return Credential.objects.create(**{**fields, **changes})
 
 
 def found() -> dict[str, str]:
@@ -176,6 +191,52 @@ class TestAHealthyInstallation:
         PeriodicTask.objects.update(last_run_at=NOW + timedelta(minutes=4))
 
         assert found() == {}
+
+    @pytest.mark.parametrize(
+        ("left", "code"),
+        [
+            (timedelta(days=14), None),
+            (timedelta(days=13, hours=23), "credential_expires_soon"),
+            (timedelta(days=3), "credential_expires_soon"),
+            (timedelta(days=2, hours=23), "credential_expires_now"),
+            (-timedelta(days=1), "credential_expires_now"),
+        ],
+    )
+    def test_reports_a_certificate_near_its_end(self, left, code):
+        credential(valid_until=NOW + left)
+
+        assert set(found()) == ({code} if code else set())
+
+    def test_says_when_it_expires_and_what_to_do(self):
+        certificate = credential(valid_until=ago(days=1))
+        credential(kind="wwdr", identifier="Example G4", sealed_secret="", valid_until=NOW + timedelta(days=5))
+
+        answer = found()
+        assert answer["credential_expires_now"].startswith(f"{certificate} expired on 2026-03-09; then no pass can be")
+        assert "expires on 2026-03-15" in answer["credential_expires_soon"]
+        assert "manage.py wallet_credentials import" in answer["credential_expires_soon"]
+
+    @pytest.mark.parametrize("status", ["staged", "previous", "retired", "revoked"])
+    def test_leaves_credentials_alone_that_are_not_in_use(self, status):
+        credential(status=status, valid_until=ago(days=1), check_error="Apple answered 403 BadCertificate.")
+
+        assert found() == {}
+
+    def test_reports_a_credential_that_its_platform_does_not_take(self):
+        failing = credential(check_error="Apple answered 403 BadCertificate.")
+
+        assert found()["credential_fails"] == (
+            f"{failing} failed its last check: Apple answered 403 BadCertificate. "
+            "Afterwards run manage.py wallet_credentials check."
+        )
+
+    def test_reports_calls_that_are_stopped(self):
+        Breaker.objects.create(platform="google", identifier="3388", opened_at=ago(hours=2), reason="It is down.")
+        Breaker.objects.create(platform="apple", identifier="pass.com.example.loyalty")
+
+        assert found()["wallet_breaker_open"].startswith(
+            "No pass of Google Wallet 3388 has been brought up to date since 2026-03-10 10:00 UTC: It is down. "
+        )
 
     def test_says_so_and_exits_0(self):
         assert check_health() == (0, "Healthy.\n")

@@ -91,7 +91,7 @@ class Command(LoyaltyCommand):
         self.stdout.write(f"Never used again: {credential}.")
 
     def _reseal(self, options: dict[str, Any], now: datetime) -> None:
-        self.stdout.write(f"Sealed {credentials.reseal_all()} secrets with the newest key.")
+        self.stdout.write(f"Secrets sealed with the newest key: {credentials.reseal_all()}")
 
 
 def brought_in(options: dict[str, Any], now: datetime) -> Credential:
