@@ -10,69 +10,22 @@ callbacks are signed with. Bodies that Google's own schema does not allow are re
 import json
 import re
 import socket
+import sys
 import threading
 import time
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import unquote
 
 from tests.fakes.google_callbacks import CallbackSigner
+from tests.fakes.google_rules import CUT, OK, REASONS, Call, Rule
 from tests.fakes.google_store import Refused, Store
 from tests.fakes.google_tokens import Tokens
 from tests.fakes.pki import ISSUER_ID
 
 BASE = "/walletobjects/v1"
 PATH = re.compile(rf"{BASE}/(loyaltyClass|loyaltyObject)(?:/([^/]+))?")
-CUT = 0  # instead of a status: the connection is closed without an answer
-OK = 200  # with a delay: a late answer, but the right one
-REASONS = {
-    400: ("invalid", "Invalid value."),
-    401: ("authError", "Request had invalid authentication credentials."),
-    403: ("permissionDenied", "Permission denied."),
-    404: ("resourceNotFound", "Resource not found."),
-    409: ("existingResource", "Resource already exists."),
-    429: ("rateLimitExceeded", "Quota exceeded for quota metric 'Requests' and limit 'Requests per second'."),
-}
-
-
-@dataclass
-class Call:
-    """A request and its answer. `kind`: class, object, token or keys; `at` by time.monotonic().
-
-    The status is CUT until it is answered.
-    """
-
-    at: float
-    method: str
-    kind: str
-    id: str
-    body: Any
-    status: int = 0
-
-
-@dataclass
-class Rule:
-    status: int
-    on: str | None
-    to: str | None
-    method: str | None
-    times: int | None
-    reason: str
-    message: str
-    retry_after: str | None
-    delay_seconds: float
-
-    def applies(self, method: str, kind: str, resource_id: str) -> bool:
-        """Whether to answer this, counting what it was asked."""
-        kinds = (self.on,) if self.on else ("class", "object")
-        if kind not in kinds or self.to not in (None, resource_id) or self.method not in (None, method):
-            return False
-        if self.times == 0:
-            return False
-        self.times = None if self.times is None else self.times - 1
-        return True
 
 
 class FakeGoogle:
@@ -92,7 +45,8 @@ class FakeGoogle:
 
     def __enter__(self) -> "FakeGoogle":
         self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="fake-google")
+        serve = self._server.serve_forever
+        self._thread = threading.Thread(target=serve, args=(0.01,), name="fake-google", daemon=True)
         self._thread.start()
         return self
 
@@ -191,6 +145,11 @@ class _Server(ThreadingHTTPServer):
         self.google = google
         self.connections: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that have gone away are no news; what else goes wrong is."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def drop_connections(self) -> None:
         for connection in list(self.connections):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -27,9 +28,7 @@ class Tokens:
 
     def trust(self, account: bytes) -> None:
         content = json.loads(account)
-        key = load_pem_private_key(content["private_key"].encode(), None).public_key()
-        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        self.trusted[content["private_key_id"]] = content["client_email"], pem
+        self.trusted[content["private_key_id"]] = content["client_email"], _public_part(content["private_key"])
 
     def distrust(self, account: bytes) -> None:
         self.trusted.pop(json.loads(account)["private_key_id"], None)
@@ -57,3 +56,9 @@ class Tokens:
             raise ValueError("wrong issuer or scope.")
         if claims["exp"] - claims["iat"] > 3600:
             raise ValueError("it must be short-lived.")
+
+
+@cache
+def _public_part(private_key: str) -> bytes:
+    key = load_pem_private_key(private_key.encode(), None).public_key()
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

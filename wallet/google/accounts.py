@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from google.auth import crypt, jwt
 
 from wallet.errors import CredentialRefused
+from wallet.google.answers import retry_after_seconds
 from wallet.outcomes import Kind, Outcome
 
 SCOPE = "https://www.googleapis.com/auth/wallet_object.issuer"
@@ -122,7 +123,7 @@ def _granted(answer: httpx2.Response) -> Mapping[str, Any]:
     error = str(content.get("error") or f"http_{answer.status_code}")[:60]
     reason = f"Google gave no access token: {str(content.get('error_description') or error)[:200]}"
     if answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-        raise NoToken(Outcome(Kind.THROTTLED, error, reason))
+        raise NoToken(Outcome(Kind.THROTTLED, error, reason, retry_after_seconds=retry_after_seconds(answer)))
     if 400 <= answer.status_code < 500 and answer.status_code != 408 and error not in PASSING_ERRORS:
         raise NoToken(Outcome(Kind.CREDENTIAL, error, reason))
     raise NoToken(Outcome(Kind.TROUBLE, error, reason))

@@ -48,7 +48,7 @@ def read_answer(response: httpx2.Response, *, sent: Mapping[str, Any] | None) ->
     reason = str(error.get("message") or f"Google answered {response.status_code}.")
     for private in _personal_data(sent or {}):
         reason = re.sub(rf"(?<!\w){re.escape(private)}(?!\w)", "...", reason)
-    return Answer(response.status_code, code[:LONGEST_CODE], reason[:LONGEST_REASON], _retry_after(response))
+    return Answer(response.status_code, code[:LONGEST_CODE], reason[:LONGEST_REASON], retry_after_seconds(response))
 
 
 def outcome_of(answer: Answer) -> Outcome:
@@ -85,7 +85,7 @@ def _personal_data(sent: Mapping[str, Any]) -> list[str]:
     return [value for value in (sent.get("accountName"), sent.get("accountId"), barcode.get("value")) if value]
 
 
-def _retry_after(response: httpx2.Response) -> float:
+def retry_after_seconds(response: httpx2.Response) -> float:
     """Seconds, from either form of the header; 0 when there is none that makes sense."""
     header = response.headers.get("Retry-After", "")
     if header.isascii() and header.isdigit():

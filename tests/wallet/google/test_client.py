@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.google import CUT, OK, FakeGoogle
+from tests.fakes.google import FakeGoogle
+from tests.fakes.google_rules import CUT, OK
 from tests.fakes.pki import ISSUER_ID
 from tests.wallet.credentials import shared_account
 from tests.wallet.google.conftest import OBJECT
@@ -203,6 +204,12 @@ def test_what_the_token_endpoint_may_answer(fake, ask, answer, kind, code):
 
     assert (outcome.kind, outcome.code) == (kind, code)
     assert (len(fake.token_calls), fake.calls) == (1, [])
+
+
+def test_the_token_endpoint_may_ask_for_time_too(fake, ask):
+    fake.when(429, on="token", retry_after="9")
+
+    assert ask(put()).retry_after_seconds == 9
 
 
 def test_an_account_that_is_no_user_of_the_issuer_is_the_credentials_fault(fake, ask):

@@ -2,7 +2,7 @@ import json
 from base64 import urlsafe_b64decode
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from google.auth import jwt
+from google.auth import crypt, jwt
 
 from tests.factories import NOON
 from tests.fakes.pki import ACCOUNT, ISSUER_ID
@@ -42,7 +42,7 @@ def test_a_link_is_signed_by_the_account(account):
 
     # `verify` would also want an end, which these tokens have none of.
     signed, _, signature = token_of(url(account)).rpartition(".")
-    verifier = jwt.crypt.RSAVerifier.from_string(pem)
+    verifier = crypt.RSAVerifier.from_string(pem)
     assert verifier.verify(signed.encode(), urlsafe_b64decode(signature + "=="))
     assert jwt.decode_header(token_of(url(account))) == {"alg": "RS256", "typ": "JWT", "kid": account.key_id}
 
