@@ -16,6 +16,8 @@ from loyalty.services.once import Client, Request
 from notifications import services as notifications
 from notifications.models import Message
 from tests.factories import NOON, make_card, make_merchant, make_store
+from tests.wallet.rows import make_failing_pass, make_failure
+from wallet.models import Registration
 
 EMAIL, PHONE, BIRTH_DATE, EXTERNAL_ID = (
     "canaria.mail@example.com",
@@ -41,6 +43,7 @@ TRACES = {
     "line of an import": "Canariafromafile",
     "note in the admin's log": "Canarialogged",
 }
+SECRETS_OF_PHONE = ("canariadevice", "ca9a91ade71ce")
 FIRST_KEY, SECOND_KEY = "key-of-the-enrolment", "key-of-a-sale"
 
 
@@ -79,6 +82,7 @@ def live() -> Life:
     _write_mails(card)
     _wait_for_import(merchant)
     _log(card)
+    _put_into_phone(card)
     life = Life(merchant, store, card.customer, card, old_card, friend)
     life.traces |= {"number that was lost": lost.card_number, "QR token that was lost": lost.qr_token}
     return life
@@ -190,6 +194,14 @@ def _log(card: Card) -> None:
             action_flag=CHANGE,
             change_message=TRACES["note in the admin's log"],
         )
+
+
+def _put_into_phone(card: Card) -> None:
+    """A pass that was told once and not again."""
+    wallet_pass = make_failing_pass(card)
+    device, push_token = SECRETS_OF_PHONE
+    Registration.objects.create(wallet_pass=wallet_pass, device=device, push_token=push_token, registered_at=NOON)
+    make_failure(card=card)
 
 
 def found(words: dict[str, str]) -> dict[str, list[str]]:

@@ -26,14 +26,22 @@ from loyalty.models import (
     StoreApiKey,
     UserApiKey,
 )
-from loyalty.services.privacy import export_customer, find_customer, held_about
+from loyalty.services.privacy import export_customer, find_customer, held_about, held_above
 from tests.factories import NOON, days, make_card, make_merchant
-from tests.loyalty.personal import EMAIL, EXTERNAL_ID, PHONE, found, live
+from tests.loyalty.personal import EMAIL, EXTERNAL_ID, PHONE, SECRETS_OF_PHONE, found, live
 from tests.loyalty.runs import table_hashes
+from wallet.models import Artwork, Breaker, CallbackNonce, Credential, DeviceLog, GoogleClass, SyncRun
 
 pytestmark = pytest.mark.django_db
 LATER = NOON + days(1)
 ABOUT_NO_CUSTOMER = {
+    Artwork,
+    Breaker,
+    CallbackNonce,
+    Credential,
+    DeviceLog,
+    GoogleClass,
+    SyncRun,
     Campaign,
     Campaign.stores.through,
     CardImport,
@@ -66,16 +74,18 @@ def test_every_model_is_exported_or_holds_nothing_about_customers(life):
     ours = {
         model
         for model in apps.get_models(include_auto_created=True)
-        if model._meta.app_label in ("loyalty", "notifications", "admin")
+        if model._meta.app_label in ("loyalty", "wallet", "notifications", "admin")
     }
-    exported = {rows.model for rows in held_about(life.customer, [life.card.pk])}
+    card_ids = [life.card.pk]
+    exported = {rows.model for rows in (*held_about(life.customer, card_ids), *held_above(card_ids).values())}
 
     assert exported | ABOUT_NO_CUSTOMER == ours
     assert exported & ABOUT_NO_CUSTOMER == set()
 
 
 def test_every_table_that_a_trace_was_left_in_gives_out_its_rows(life):
-    held = held_about(life.customer, [life.old_card.pk, life.card.pk])
+    card_ids = [life.old_card.pk, life.card.pk]
+    held = (*held_about(life.customer, card_ids), *held_above(card_ids).values())
     tables = {f"public.{rows.model._meta.db_table}" for rows in held}
     document = export(life)
 
@@ -103,6 +113,17 @@ def test_the_cards_come_with_all_that_happened_on_them(life):
     assert [claim["receipt_number"] for claim in document["receipt_claims"]] == ["R1"]
     assert {message["status"] for message in document["messages"]} == {"sent", "dead"}
     assert [line["line"] for line in document["import_lines"]] == [2, 3, 4]
+
+
+def test_passes_in_phones_come_without_what_opens_them(life):
+    document = export(life)
+
+    [wallet_pass] = document["wallet_passes"]
+    assert (wallet_pass["card_id"], wallet_pass["platform"]) == (life.card.pk, "apple")
+    [registration] = document["wallet_registrations"]
+    assert set(registration) == {"id", "wallet_pass_id", "registered_at"}
+    assert [failure["code"] for failure in document["wallet_sync_failures"]] == ["http_503"]
+    assert [secret for secret in SECRETS_OF_PHONE if secret in json.dumps(document)] == []
 
 
 def test_it_is_plain_data_and_says_when_it_was_made(life):

@@ -40,6 +40,10 @@ class PassQuerySet(models.QuerySet["Pass"]):
         artwork = Artwork.objects.filter(program=OuterRef("card__program")).values("version")
         return self.annotate(look=F("card__program__version") + Coalesce(Subquery(artwork), 0))
 
+    def shown(self) -> PassQuerySet:
+        """Passes with what it takes to say how true they are: the newest `look`, and their card's balance."""
+        return self.with_look().select_related("card__balance", "card__program__merchant")
+
     def stale(self) -> PassQuerySet:
         """Passes that may show something older than their card or its program."""
         return (
@@ -131,6 +135,9 @@ class Pass(models.Model):
 
 class Registration(models.Model):
     """A phone that has an Apple pass and wants to hear of changes."""
+
+    # Whoever knows these asks and is pushed to in the phone's place.
+    NOT_GIVEN_OUT = ("device", "push_token")
 
     wallet_pass = models.ForeignKey(Pass, on_delete=models.CASCADE, related_name="registrations", db_index=False)
     device = models.CharField(max_length=100, help_text="The device library identifier: the phone's secret.")

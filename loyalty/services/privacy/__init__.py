@@ -2,7 +2,7 @@
 
 from loyalty.services.privacy.erasing import ErasureReport, erase_customer, preview_erasure
 from loyalty.services.privacy.exporting import export_customer
-from loyalty.services.privacy.held import find_customer, held_about
+from loyalty.services.privacy.held import find_customer, held_about, held_above
 
 __all__ = [
     "ErasureReport",
@@ -10,5 +10,6 @@ __all__ = [
     "export_customer",
     "find_customer",
     "held_about",
+    "held_above",
     "preview_erasure",
 ]

@@ -6,10 +6,10 @@ from typing import Any
 
 import structlog
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from loyalty.models import Merchant
-from loyalty.services.privacy.held import card_ids_of, get_customer, held_about
+from loyalty.services.privacy.held import card_ids_of, get_customer, held_about, held_above
 
 log = structlog.get_logger()
 
@@ -22,8 +22,9 @@ def export_customer(*, merchant: Merchant, customer_id: int, at: datetime) -> di
         CustomerNotFound: the merchant has no such customer.
     """
     customer = get_customer(merchant, customer_id)
-    held = held_about(customer, card_ids_of(customer))
-    rows = {name: [_columns(row) for row in found] for name, found in held._asdict().items()}
+    card_ids = card_ids_of(customer)
+    held: dict[str, QuerySet[Any]] = {**held_about(customer, card_ids)._asdict(), **held_above(card_ids)}
+    rows = {name: [_columns(row) for row in found] for name, found in held.items()}
     balances = {balance["card_id"]: balance for balance in rows.pop("balances")}
     document = {
         "exported_at": at,
@@ -38,4 +39,7 @@ def export_customer(*, merchant: Merchant, customer_id: int, at: datetime) -> di
 
 
 def _columns(row: Model) -> dict[str, Any]:
-    return {field.attname: field.value_from_object(row) for field in row._meta.concrete_fields}
+    """What the row says, without what opens a door: a model names that in NOT_GIVEN_OUT."""
+    kept_back = getattr(row, "NOT_GIVEN_OUT", ())
+    columns = [field for field in row._meta.concrete_fields if field.name not in kept_back]
+    return {field.attname: field.value_from_object(row) for field in columns}

@@ -1,11 +1,12 @@
 """Where a customer's data is. An export shows all of these rows, an erasure empties or deletes them."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
-from django.db.models import Model, Q, QuerySet
+from django.db.models import ManyToOneRel, Model, Q, QuerySet
 
 from loyalty.errors import CustomerNotFound
 from loyalty.models import (
@@ -55,6 +56,28 @@ def held_about(customer: Customer, card_ids: list[int]) -> Held:
         import_lines=_import_lines(customer),
         admin_log=LogEntry.objects.filter(_logged(Customer, [customer.pk]) | _logged(Card, card_ids)).order_by("pk"),
     )
+
+
+def held_above(card_ids: list[int]) -> dict[str, QuerySet[Any]]:
+    """Rows about these cards in apps above, by the names under which an export gives them out.
+
+    Nothing is known of those apps here, so an erasure is theirs to follow.
+    """
+    return {
+        f"{model._meta.app_label}_{model._meta.verbose_name_plural}".replace(" ", "_"): model._default_manager.filter(
+            **{f"{way}__in": card_ids}
+        ).order_by("pk")
+        for model, way in _pointing_at(Card)
+    }
+
+
+def _pointing_at(model: type[Model], way: str = "") -> Iterator[tuple[type[Model], str]]:
+    """Models of apps above that point at this one, straight or through each other, and the way from them to it."""
+    for relation in model._meta.get_fields(include_hidden=True):
+        if isinstance(relation, ManyToOneRel) and relation.related_model._meta.app_label != Card._meta.app_label:
+            way_here = "__".join(filter(None, [relation.field.name, way]))
+            yield relation.related_model, way_here
+            yield from _pointing_at(relation.related_model, way_here)
 
 
 def get_customer(merchant: Merchant, customer_id: int) -> Customer:
