@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Any
 
 import httpx2
-from django.conf import settings
 
 from wallet.google.accounts import NoToken, ServiceAccount
 from wallet.google.answers import Answer, outcome_of, read_answer
@@ -60,12 +59,9 @@ class GoogleWallet:
         """
         return await self._outcome_of(self._put_object(object_id, body, class_body=class_body, notify=notify))
 
-    async def probe(self, *, issuer_id: str = "") -> Outcome:
-        """Whether Google takes the key and lets the account act for the issuer: reads a class that is not there.
-
-        The issuer is that of the settings, unless another is named.
-        """
-        return await self._outcome_of(self._read_nothing(issuer_id or settings.GOOGLE_ISSUER_ID))
+    async def probe(self, *, issuer_id: str) -> Outcome:
+        """Whether Google takes the key and lets the account act for the issuer: reads a class that is not there."""
+        return await self._outcome_of(self._read_nothing(issuer_id))
 
     async def _outcome_of(self, work: Awaitable[Answer]) -> Outcome:
         try:

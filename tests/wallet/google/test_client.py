@@ -346,10 +346,3 @@ def test_a_probe_for_somebody_elses_issuer_says_so(ask):
     outcome = ask(lambda google: google.probe(issuer_id="3388000000099999999"))
 
     assert (outcome.kind, outcome.code) == (Kind.CREDENTIAL, "permission_denied")
-
-
-def test_a_probe_is_for_the_issuer_of_the_settings(fake, ask, settings):
-    settings.GOOGLE_ISSUER_ID = ISSUER_ID
-
-    assert ask(lambda google: google.probe()) == DONE
-    assert fake.calls[0].id == f"{ISSUER_ID}.probe"
