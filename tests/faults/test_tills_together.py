@@ -113,7 +113,10 @@ def test_a_run_that_several_give_back_at_once_comes_back_once(site, till, rounds
         answers = at_once(8, give_back)
 
         assert {answer.status for answer in answers} == {200}
-        assert sum(answer.json()["restored_cards"] for answer in answers) == len(cards)
+        told = [answer.json() for answer in answers]
+        assert sum(one["restored_cards"] for one in told) == len(cards)
+        assert sum(len(one["already_restored_card_ids"]) for one in told) == len(cards) * (len(told) - 1)
+        assert [one["failed_card_ids"] for one in told] == [[]] * len(told)
         balances = CardBalance.objects.filter(card__in=cards)
         assert set(balances.values_list("points_balance", flat=True)) == {10}
         restored = Transaction.objects.filter(card__in=cards, type="ADMIN_ADJUSTMENT")
