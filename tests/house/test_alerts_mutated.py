@@ -103,7 +103,7 @@ def changed(expression: str, span: tuple[int, int], replacement: str) -> tuple[s
 def survives(mutant: Mutant) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "rules.yml").write_text(yaml.safe_dump({"groups": mutant.groups}))
-        for number, tests in enumerate(tests_of(mutant)):
+        for number, tests in enumerate(unit_tests_for(mutant)):
             tested = Path(folder, f"tests{number}.yml")
             tested.write_text(yaml.safe_dump({**tests, "rule_files": ["rules.yml"]}))
             command = [prometheus.tool("promtool"), "test", "rules", str(tested)]
@@ -112,7 +112,7 @@ def survives(mutant: Mutant) -> bool:
     return True
 
 
-def tests_of(mutant: Mutant) -> Iterator[dict[str, Any]]:
+def unit_tests_for(mutant: Mutant) -> Iterator[dict[str, Any]]:
     """The unit tests that ask about an alert of the mutated file, questions about others left out."""
     there = [rule["alert"] for group in mutant.groups for rule in group["rules"] if "alert" in rule]
     concerned = [mutant.rule] if mutant.rule in there else there
