@@ -4,13 +4,29 @@ Every event carries `ts`, `level` and `event`; requests and tasks add `request_i
 """
 
 import logging.config
+import re
 
 import structlog
+
+# The address of a link lets whoever knows it have the card, and a phone's name is all that a phone is asked for.
+SECRET_IN_ADDRESS = re.compile(r"(/wallet/(?:apple|google)/get/|/wallet/apple/v1/devices/)[^/\s?\"]+")
+
+
+def without_secret_addresses(
+    logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Whatever names an address of ours names it without what opens it."""
+    for name, value in event.items():
+        if isinstance(value, str) and "/wallet/" in value:
+            event[name] = SECRET_IN_ADDRESS.sub(r"\1...", value)
+    return event
+
 
 SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+    without_secret_addresses,
 ]
 
 

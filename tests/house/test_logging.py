@@ -33,6 +33,16 @@ headers = {"host": "localhost", "x-request-id": "till-4711", "user-agent": "a-ti
 Client().get("/healthz?q=ana@example.com", headers=headers)
 """
 
+OPEN = """
+import django
+django.setup()
+from django.conf import settings
+from django.test import Client
+settings.WHITENOISE_AUTOREFRESH = True
+for path in ("apple/get/open-4711", "google/get/open-4711?q=1", f"apple/v1/devices/{'open-4711' * 20}/registrations/p"):
+    assert Client().get(f"/wallet/{path}", headers={"host": "localhost"}).status_code in (400, 404)
+"""
+
 CALL = """
 import django, http.server, httpx2, threading
 django.setup()
@@ -103,6 +113,15 @@ def test_the_addresses_that_we_call_are_not_logged(level):
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_address_that_opens_something_is_logged_without_what_opens_it(form):
+    lines = "".join(said(OPEN, LOG_LEVEL="DEBUG", LOG_FORMAT=form))
+
+    assert "open-4711" not in lines
+    for address in ("Not Found: /wallet/apple/get/...", "GET /wallet/google/get/...", "devices/.../registrations/p"):
+        assert address in lines
+
+
 def test_a_request_carries_its_id_into_the_tasks_it_causes(tmp_path):
     with broker() as client:
         client.flushdb()
