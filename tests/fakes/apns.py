@@ -118,6 +118,7 @@ class FakeApns:
         self.on_push: Callable[[Push], object] | None = None  # called for each push that was taken, one after another
         self.pushes: list[Push] = []
         self.connections = 0
+        self.most_at_once = 0  # of them
         self.rules: list[Rule] = []
         self._open_connections: set[_Connection] = set()
         self._listener: asyncio.Server | None = None
@@ -285,6 +286,7 @@ class _Connection(asyncio.Protocol):
     def _let_in(self) -> None:
         self.server.connections += 1
         self.number = self.server.connections
+        self.server.most_at_once = max(self.server.most_at_once, len(self.server._open_connections))
         self.owner = _pass_type(self.tls.getpeercert(binary_form=True) or b"")
         allowed = {SettingCodes.MAX_CONCURRENT_STREAMS: self.server.streams_at_once}
         self.h2.local_settings = Settings(client=False, initial_values=allowed)

@@ -25,6 +25,7 @@ from h2.exceptions import ProtocolError
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 CLOSING_SECONDS = 1
+EYEBALLS_SECONDS = 0.25  # then the next address is tried beside the first, which may lead nowhere
 
 
 class Unanswered(Exception):
@@ -55,7 +56,9 @@ async def connect(host: str, port: int, context: ssl.SSLContext) -> "Http2Connec
     """
     context.set_alpn_protocols(["h2"])
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Http2Connection, host, port, ssl=context)
+    _, connection = await loop.create_connection(
+        Http2Connection, host, port, ssl=context, happy_eyeballs_delay=EYEBALLS_SECONDS
+    )
     try:
         await connection.ready
     except BaseException:
