@@ -5,10 +5,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from io import BytesIO
 from types import MappingProxyType
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -16,6 +14,7 @@ from django.utils.translation import override
 
 from loyalty.models import Program
 from wallet import drawing
+from wallet.apple.archive import archive
 from wallet.apple.signing import Signer
 from wallet.content import Face, Look, State
 
@@ -23,7 +22,6 @@ SCALES = (1, 2, 3)
 ICON_POINTS, EMBLEM_POINTS = 29, 50
 LOGO_POINTS, STRIP_POINTS = (160, 50), (375, 144)
 LOGOS_KEPT = 256
-BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time in a zip file: two of the same pass differ in nothing but the signature
 Field = dict[str, Any]
 
 
@@ -82,27 +80,19 @@ def told(pass_json: Mapping[str, Any], pictures: Mapping[str, bytes]) -> dict[st
 def build(pass_json: Mapping[str, Any], pictures: Mapping[str, bytes], signer: Signer) -> bytes:
     """The package: the pass, its pictures, a manifest of both, and a signature of the manifest."""
     said = json.dumps(pass_json, ensure_ascii=False, separators=(",", ":")).encode()
-    manifest = json.dumps(
-        {"pass.json": hashlib.sha1(said, usedforsecurity=False).hexdigest()}
-        | {name: _digest(picture) for name, picture in pictures.items()}
-    ).encode()
-    buffer = BytesIO()
-    with ZipFile(buffer, "w") as package:
-        _add(package, "pass.json", said, ZIP_DEFLATED)
-        for name, picture in pictures.items():
-            _add(package, name, picture, ZIP_STORED)
-        _add(package, "manifest.json", manifest, ZIP_DEFLATED)
-        _add(package, "signature", signer.sign(manifest), ZIP_STORED)
-    return buffer.getvalue()
-
-
-def _add(package: ZipFile, name: str, content: bytes, compression: int) -> None:
-    package.writestr(ZipInfo(name, BEGINNING), content, compress_type=compression)
+    digests = {name: _digest(picture) for name, picture in pictures.items()}
+    manifest = json.dumps({"pass.json": _sha1(said), **digests}).encode()
+    own = {"pass.json": said, "manifest.json": manifest, "signature": signer.sign(manifest)}
+    return archive(own, shared=pictures)
 
 
 @lru_cache(maxsize=LOGOS_KEPT * len(SCALES))
 def _digest(picture: bytes) -> str:
-    return hashlib.sha1(picture, usedforsecurity=False).hexdigest()
+    return _sha1(picture)
+
+
+def _sha1(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
 
 
 def _rgb(colour: str) -> str:
