@@ -72,6 +72,10 @@ lock: venv ## write the lock files from requirements.in and tests/requirements.i
 bench-expiry: venv ## set-based expiry against a per-card ORM loop, side by side
 	@$(BIN)/python -m tests.bench.expiry
 
+.PHONY: bench-wallet
+bench-wallet: venv ## passes built, served and told of, beside bare loops that do the dear part alone
+	@$(BIN)/python -m tests.bench.wallet
+
 .PHONY: clean
 clean: ## remove .venv, the demo's data and caches
 	@rm -rf $(VENV) .local .cache .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -59,8 +59,43 @@ class Site:
         return f"http://127.0.0.1:{self.web_port}"
 
     @property
+    def wallet_folder(self) -> Path:
+        return LOCAL / "wallet"
+
+    @property
     def logs(self) -> Path:
         return LOCAL / "logs"
+
+    def start_wallet_platforms(self) -> None:
+        """Stand in for Apple, Google and a phone, unless this installation is set up for the real ones."""
+        is_set_up = settings.APPLE_PASS_TYPE_ID or settings.GOOGLE_ISSUER_ID
+        if is_set_up and not os.environ.get("LOYALTY_WALLET_STAND_INS"):
+            return
+        written = self.wallet_folder / "environment"
+        written.unlink(missing_ok=True)
+        self._start("wallet-platforms", ["tests.fakes.wallet_platforms", str(self.wallet_folder)])
+        self._wait("The stand-ins of Apple and Google", "wallet-platforms", written.exists)
+        lines = written.read_text().splitlines()
+        self.environment |= dict(line.split("=", 1) for line in lines)
+
+    def manage(self, *arguments: str) -> str:
+        """Run a command as an operator would, and return what it prints.
+
+        Raises:
+            CommandError: it failed.
+        """
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=settings.BASE_DIR,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise CommandError(f"manage.py {' '.join(arguments)} failed: {done.stderr.strip() or done.stdout}")
+        return done.stdout
 
     def start_web_and_workers(self) -> None:
         handler = ["-c", "aiosmtpd.handlers.Mailbox", str(self.mail_folder)]
@@ -69,7 +104,7 @@ class Site:
         worker = ["celery", "-A", "loyalty_site", "worker", "--concurrency", "1", "--without-mingle"]
         self._start("worker", [*worker, "-Q", "default,wallet", "-n", "default@%h"])
         self._start("worker-notifications", [*worker, "-Q", "notifications", "-n", "notifications@%h"])
-        self._wait_for_web()
+        self._wait("The web server", "web", self._answers)
 
     def start_beat(self) -> None:
         self._start("beat", ["celery", "-A", "loyalty_site", "beat", "--pidfile="])
@@ -87,15 +122,20 @@ class Site:
             child([sys.executable, "-m", *module_and_arguments], self.environment, self.logs / f"{name}.log")
         )
 
-    def _wait_for_web(self) -> None:
+    def _wait(self, what: str, name: str, is_there: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.address}/readyz", timeout=2):  # noqa: S310  our own address
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.1)
-        raise CommandError(f"The web server did not start; {self.logs / 'web.log'} says why.")
+            if is_there():
+                return
+            time.sleep(0.1)
+        raise CommandError(f"{what} did not start; {self.logs / name}.log says why.")
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.address}/readyz", timeout=2):  # noqa: S310  our own address
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
 
 
 @contextmanager

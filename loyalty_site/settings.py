@@ -16,6 +16,9 @@ if (BASE_DIR / ".env").exists():
 # --- this installation
 # Development: a fixed key, readable logs, static files from the source tree. `make` targets set it.
 DEVELOPMENT = env.bool("DEVELOPMENT", default=False)
+if DEVELOPMENT and (BASE_DIR / ".local" / "wallet" / "environment").exists():
+    # The Apple and the Google that `make run` and `make demo` stand in for.
+    env.read_env(BASE_DIR / ".local" / "wallet" / "environment")
 DEBUG = env.bool("DEBUG", default=False)  # tracebacks in the browser
 SECRET_KEY = env.str("SECRET_KEY", default="for-development-only-" + "x" * 40 if DEVELOPMENT else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])

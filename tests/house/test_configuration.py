@@ -11,7 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("loyalty_site", "loyalty", "wallet", "notifications")
 FROM_SETTINGS = {"str", "int", "bool", "list", "db_url", "email_url", "url", "json", "float", "dict", "path"}
 # Set by our own launcher or by Django's, not by people.
-INTERNAL = {"LOYALTY_EMBEDDED_DATABASE", "LOYALTY_EMBEDDED_BROKER", "DJANGO_SETTINGS_MODULE"}
+INTERNAL = {
+    "LOYALTY_EMBEDDED_DATABASE",
+    "LOYALTY_EMBEDDED_BROKER",
+    "LOYALTY_WALLET_STAND_INS",
+    "DJANGO_SETTINGS_MODULE",
+}
 
 
 class Variable(NamedTuple):

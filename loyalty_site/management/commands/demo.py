@@ -11,7 +11,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from celery import current_app
 from django.core.management import call_command
@@ -25,13 +25,12 @@ from loyalty.models import Card, CardBalance, ExpirationRun, Merchant, Transacti
 from loyalty.services import explaining, replaying
 from loyalty.services.replaying import Progress
 from loyalty_site import demo_data
+from loyalty_site.demo_wallet import WalletStory
 from loyalty_site.models import JobRun
 from loyalty_site.processes import LOCAL, Site, running_site
+from loyalty_site.waiting import wait_for
 from notifications.models import Message
 from notifications.tasks import wake_sender
-
-LONGEST_WAIT = 120
-T = TypeVar("T")
 
 
 class Command(BaseCommand):
@@ -45,7 +44,9 @@ class Command(BaseCommand):
             broker.ensure_connection(max_retries=1, timeout=5)  # before the minutes of the replay
         self._fresh_database()
         shutil.rmtree(LOCAL / "mail", ignore_errors=True)
+        shutil.rmtree(LOCAL / "wallet" / "phone", ignore_errors=True)
         with running_site() as site:
+            site.start_wallet_platforms()
             site.start_web_and_workers()
             self.say("web, workers and a mail sink are running")
             self._replay()
@@ -54,6 +55,7 @@ class Command(BaseCommand):
             self._mails(site)
             self._story()
             self._give_back(run)
+            WalletStory(site, self.stdout, self.say).tell()
             self._prove()
         self._totals(began)
 
@@ -174,16 +176,6 @@ class Command(BaseCommand):
         self.stdout.write("  make run      the admin on this data, with worker and beat")
         self.stdout.write("  make shell    manage.py commands on this data: manage.py expire_points --dry-run")
         self.stdout.write("  docs/         quickstart.md, architecture.md, glossary.md")
-
-
-def wait_for(what: str, find: Callable[[], T | None]) -> T:
-    """Ask until there is something, two minutes at most."""
-    deadline = time.monotonic() + LONGEST_WAIT
-    while time.monotonic() < deadline:
-        if found := find():
-            return found
-        time.sleep(0.2)
-    raise CommandError(f"{what} did not come; the logs in {LOCAL / 'logs'} say why.")
 
 
 def newest_mail(folder: Path, *, kind: str) -> EmailMessage:

@@ -19,6 +19,7 @@ class Command(BaseCommand):
             self.stdout.write("There is no data yet: replaying the demo's purchases first (a minute).")
             call_command("seed_demo")
         with contextlib.suppress(KeyboardInterrupt), running_site() as site:
+            site.start_wallet_platforms()
             site.start_web_and_workers()
             site.start_beat()
             self.stdout.write(f"Admin:  {site.address}/admin/    {demo_data.login()}")
