@@ -194,7 +194,6 @@ def test_the_assertion_is_signed_by_the_very_key(fake, pace):
         ({"status": 429, "reason": "slow_down"}, Kind.THROTTLED, "slow_down"),
         ({"status": 403, "reason": "access_denied"}, Kind.CREDENTIAL, "access_denied"),
         ({"status": CUT}, Kind.TROUBLE, "connection"),
-        ({"status": OK, "delay_seconds": 0.7}, Kind.TROUBLE, "timeout"),
     ],
 )
 def test_what_the_token_endpoint_may_answer(fake, ask, answer, kind, code):
@@ -204,6 +203,14 @@ def test_what_the_token_endpoint_may_answer(fake, ask, answer, kind, code):
 
     assert (outcome.kind, outcome.code) == (kind, code)
     assert (len(fake.token_calls), fake.calls) == (1, [])
+
+
+def test_a_token_that_takes_too_long_is_trouble(fake, ask):
+    fake.when(OK, on="token", delay_seconds=0.5)
+
+    outcome = ask(put(), timeout_seconds=0.2)
+
+    assert (outcome.kind, outcome.code) == (Kind.TROUBLE, "timeout")
 
 
 def test_the_token_endpoint_may_ask_for_time_too(fake, ask):
@@ -291,12 +298,13 @@ def test_trouble_of_google_is_tried_again_later(fake, ask, status):
 
 
 def test_an_answer_that_takes_too_long_is_trouble(fake, ask):
-    fake.when(OK, to=OBJECT, delay_seconds=0.7)
+    ask(put())
+    fake.when(OK, to=OBJECT, delay_seconds=0.5)
 
-    outcome = ask(put())
+    outcome = ask(put(), timeout_seconds=0.2)
 
     assert (outcome.kind, outcome.code) == (Kind.TROUBLE, "timeout")
-    assert outcome.reason == "Google did not answer within 0.5 seconds."
+    assert outcome.reason == "Google did not answer within 0.2 seconds."
 
 
 def test_a_cut_connection_is_trouble(fake, ask):
