@@ -17,16 +17,24 @@ from wallet.sealing import seal
 ACTIVE = Credential.Status.ACTIVE
 
 
-@cache
 def shared_identity(number: int = 1) -> Identity:
     """A Pass Type ID certificate, valid at NOON and by the clock of this machine; each number has its own."""
+    return _identity(number)
+
+
+def shared_account(number: int = 1) -> bytes:
+    """The JSON of a service account; each number has its own key."""
+    return _account(number)
+
+
+@cache
+def _identity(number: int) -> Identity:
     until = max(dt.datetime.now(dt.UTC) - NOON, dt.timedelta()) + 365 * DAY
     return shared_pki().pass_identity(at=NOON, valid=(-DAY, until))
 
 
 @cache
-def shared_account(number: int = 1) -> bytes:
-    """The JSON of a service account; each number has its own key."""
+def _account(number: int) -> bytes:
     return service_account(private_key_id=f"{number:040x}")
 
 

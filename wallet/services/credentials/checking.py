@@ -5,17 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from django.conf import settings
 
-from wallet.apple.pushing import PushConnection
 from wallet.apple.signing import Signer
 from wallet.errors import CredentialRefused, SecretUnreadable
 from wallet.google.accounts import ServiceAccount
-from wallet.google.client import GoogleWallet
-from wallet.google.pacing import Pace
 from wallet.models import Credential
 from wallet.outcomes import DONE, Kind, Outcome
 from wallet.services import opening
+from wallet.services.apple_teller import push_connection
+from wallet.services.google_teller import google_wallet
 
 log = structlog.get_logger()
 
@@ -73,15 +71,8 @@ def _validity(credential: Credential, end: datetime | None, *, at: datetime) -> 
     return DONE
 
 
-async def _ask_apple(signer: Signer, topic: str) -> Outcome:
-    async with PushConnection(
-        url=settings.APPLE_PUSH_URL,
-        ca_file=settings.APPLE_PUSH_CA_FILE,
-        signer=signer,
-        topic=topic,
-        push_type=settings.APPLE_PUSH_TYPE,
-        priority=settings.APPLE_PUSH_PRIORITY,
-    ) as apple:
+async def _ask_apple(signer: Signer, pass_type: str) -> Outcome:
+    async with push_connection(pass_type, signer) as apple:
         return await apple.probe()
 
 
@@ -91,12 +82,7 @@ def _fresh_account(credential: Credential) -> ServiceAccount:
 
 
 async def _ask_google(account: ServiceAccount, issuer_id: str) -> Outcome:
-    async with GoogleWallet(
-        url=settings.GOOGLE_WALLET_URL,
-        token_url=settings.GOOGLE_TOKEN_URL,
-        account=account,
-        pace=Pace(settings.GOOGLE_REQUESTS_PER_SECOND),
-    ) as google:
+    async with google_wallet(issuer_id, account) as google:
         return await google.probe(issuer_id=issuer_id)
 
 
