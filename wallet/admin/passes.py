@@ -18,7 +18,7 @@ from loyalty.admin.screens import MerchantFilter, Screen, ViewOnly, counted, lin
 from loyalty.models import Card, Merchant
 from wallet.models import Pass, Platform
 from wallet.models.passes import PassQuerySet
-from wallet.services.passes import sync_again
+from wallet.services.passes import Condition, condition_of, newest_look, sync_again
 
 MAY_SYNC = "wallet.sync_pass"
 MOST_AT_ONCE = 500
@@ -76,7 +76,7 @@ class PassAdmin(WithActions, ViewOnly):
         (None, {"fields": ("card_link", "merchant", "platform", "status", "condition")}),
         ("What phones were told", {"fields": ("shows", "look_shown", "synced")}),
         (
-            "When phones could not be told",
+            "What went wrong",
             {"fields": ("problem_in_full", "failed", "attempts", "next_attempt", "dead")},
         ),
         ("Who has it", {"fields": ("phones", "created")}),
@@ -89,8 +89,7 @@ class PassAdmin(WithActions, ViewOnly):
         return [fieldset for fieldset in self.fieldsets if "problem_in_full" not in fieldset[1]["fields"]]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pass]:
-        passes = cast(PassQuerySet, super().get_queryset(request))
-        return passes.with_look().select_related("card__balance", "card__program__merchant")
+        return cast(PassQuerySet, super().get_queryset(request)).shown()
 
     def found(self, request: HttpRequest, text: str) -> Q:
         cards = cast(Screen, self.admin_site._registry[Card]).found(request, text)
@@ -130,13 +129,10 @@ class PassAdmin(WithActions, ViewOnly):
 
     @admin.display(description="how it is")
     def condition(self, wallet_pass: Pass) -> SafeString | str:
-        if not wallet_pass.is_in_phones:
-            return "no phone has it"
-        if wallet_pass.dead_at:
-            return format_html('<span class="status failed">{}</span>', "given up")
-        if wallet_pass.last_error_code:
-            return "failing"
-        return "behind" if _is_behind(wallet_pass) else "up to date"
+        condition = condition_of(wallet_pass)
+        if condition is Condition.GIVEN_UP:
+            return format_html('<span class="status failed">{}</span>', condition.label)
+        return str(condition.label)
 
     @admin.display(description="version shown")
     def shows(self, wallet_pass: Pass) -> str:
@@ -144,7 +140,7 @@ class PassAdmin(WithActions, ViewOnly):
 
     @admin.display(description="look shown")
     def look_shown(self, wallet_pass: Pass) -> str:
-        return _of(wallet_pass.synced_look, _look(wallet_pass))
+        return _of(wallet_pass.synced_look, newest_look(wallet_pass))
 
     @admin.display(description="last problem")
     def problem(self, wallet_pass: Pass) -> str:
@@ -189,13 +185,3 @@ class PassAdmin(WithActions, ViewOnly):
 
 def _of(shown: int, newest: int) -> str:
     return f"{shown:,}" if shown == newest else f"{shown:,} of {newest:,}"
-
-
-def _look(wallet_pass: Pass) -> int:
-    """The version that the screen's list asked for along with the pass."""
-    return int(wallet_pass.look)  # type: ignore[attr-defined]
-
-
-def _is_behind(wallet_pass: Pass) -> bool:
-    is_older = wallet_pass.synced_version < wallet_pass.card.balance.version
-    return is_older or wallet_pass.synced_look < _look(wallet_pass)

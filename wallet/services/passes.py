@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
-from django.db import transaction
+from django.db import models, transaction
 
 from loyalty.errors import CardNotFound
 from loyalty.models import Card, Merchant
@@ -12,6 +12,33 @@ from wallet.models import Pass
 from wallet.models.passes import PassQuerySet
 
 log = structlog.get_logger()
+
+
+class Condition(models.TextChoices):
+    """How true a pass is."""
+
+    UP_TO_DATE = "up_to_date", "up to date"
+    BEHIND = "behind", "behind"  # the next run tells phones
+    FAILING = "failing", "failing"  # phones could not be told, and are told again later
+    GIVEN_UP = "given_up", "given up"
+    NOT_IN_PHONES = "not_in_phones", "no phone has it"
+
+
+def condition_of(wallet_pass: Pass) -> Condition:
+    """How true a pass is, as `shown` found it."""
+    if not wallet_pass.is_in_phones:
+        return Condition.NOT_IN_PHONES
+    if wallet_pass.dead_at:
+        return Condition.GIVEN_UP
+    if wallet_pass.last_error_code:
+        return Condition.FAILING
+    is_older = wallet_pass.synced_version < wallet_pass.card.balance.version
+    return Condition.BEHIND if is_older or wallet_pass.synced_look < newest_look(wallet_pass) else Condition.UP_TO_DATE
+
+
+def newest_look(wallet_pass: Pass) -> int:
+    """The version of the look that a pass should show, as `shown` found it."""
+    return int(wallet_pass.look)  # type: ignore[attr-defined]
 
 
 @transaction.atomic

@@ -26,6 +26,7 @@ from tests.factories import NOON, days, make_card, make_merchant, make_reward, m
 from tests.loyalty.api.offices import Office
 from tests.loyalty.api.tills import Till
 from tests.loyalty.runs import expire
+from tests.wallet.rows import make_credential, make_failing_pass, make_failure
 
 UNKNOWN = 987_654_321_987
 FILE = "external_id,points\nK1,10\n"
@@ -115,6 +116,8 @@ class World:
         sale = earning.earn(store=self.store, card_id=self.card.pk, amount_minor=2500, at=NOON)
         restoring.restore_points(merchant=self.merchant, card_id=gone.pk, points=1, reason="r", actor="a", at=NOON)
         Message.objects.filter(scope=str(self.merchant.pk), status="due").update(status="sent", sent_at=NOON)
+        make_failing_pass(self.card)
+        failure = make_failure(card=self.card)
         return {
             "merchant_id": self.merchant.pk,
             "store_id": self.store.pk,
@@ -129,6 +132,9 @@ class World:
             "run_id": ExpirationRun.objects.filter(merchant=self.merchant).latest("pk").pk,
             "message_id": Message.objects.filter(scope=str(self.merchant.pk)).latest("pk").pk,
             "membership_id": Membership.objects.get(user=self.support.user).pk,
+            "sync_run_id": failure.run_id,
+            # An intermediate certificate: nobody is called to try one.
+            "credential_id": make_credential(kind="wwdr").pk,
             "key_id": keys.issue_store_key(store=self.store, label="Till 2", actor="a", at=NOON).record.pk,
         }
 

@@ -31,10 +31,17 @@ REFUSED_AS_DOCUMENTED = {
     "admin_programs_create",
     "admin_programs_policy_resume",
     "admin_staff_unlock",
+    "admin_wallet_credentials_activate",
+    "admin_wallet_credentials_rollback",
 }
 HALF = "\ud800"  # the first half of a character beyond the first 65,536: JSON can hold it, and no text can
 REFUSED_AS_NO_TEXT = {(400, "invalid_request"), (400, "invalid_amount"), (400, "invalid_input")}
-NOT_A_MERCHANTS = {("admin_api_keys_revoke", "key_id")}
+NOT_A_MERCHANTS = {
+    ("admin_api_keys_revoke", "key_id"),
+    ("admin_wallet_credentials_activate", "credential_id"),
+    ("admin_wallet_credentials_rollback", "credential_id"),
+    ("admin_wallet_sync_runs_get", "sync_run_id"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,9 @@ def foreign(worlds, db):
 
 def rows() -> list[tuple[str, int]]:
     """How many rows each of our tables has, and how often balances moved."""
-    tables = [name for name in connection.introspection.table_names() if name.startswith(("loyalty_", "notif"))]
+    tables = [
+        name for name in connection.introspection.table_names() if name.startswith(("loyalty_", "notif", "wallet_"))
+    ]
     with connection.cursor() as cursor:
         counts = []
         for table in sorted(tables):

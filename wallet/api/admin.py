@@ -1,5 +1,0 @@
-"""Wallets in the admin API."""
-
-from django.urls import URLPattern
-
-urlpatterns: list[URLPattern] = []
