@@ -62,6 +62,7 @@ def logging_config(*, form: str, level: str) -> None:
                 # They name every address that is called, and Apple's have a phone's push token in them.
                 "httpx2": {"level": "WARNING"},
                 "httpcore2": {"level": "WARNING"},
+                "hpack": {"level": "WARNING"},
             },
         }
     )
