@@ -38,6 +38,10 @@ test: venv ## the whole suite on real PostgreSQL and Valkey
 test-slow: venv ## what takes minutes: the whole purchase log, faults at full size
 	@$(BIN)/pytest -m slow --no-cov
 
+.PHONY: test-alerts
+test-alerts: venv ## a real Prometheus sees alerts fire and end while worker, beat, mail and others are broken
+	@$(BIN)/pytest -m slow -n0 --no-cov tests/house/test_alerts_fire.py
+
 .PHONY: check
 check: venv ## lint, format, types, import contract, migrations, the APIs' description
 	@$(BIN)/ruff check .
@@ -51,8 +55,8 @@ check: venv ## lint, format, types, import contract, migrations, the APIs' descr
 	@cmp .cache/openapi.yaml docs/openapi.yaml || (echo "docs/openapi.yaml is behind the code: run make openapi"; exit 1)
 
 .PHONY: check-slow
-check-slow: venv ## thousands of requests made from the OpenAPI document, by every role, against a running server
-	@$(BIN)/pytest -m slow -n0 --no-cov -s tests/fuzz
+check-slow: venv ## thousands of requests made from the OpenAPI document, by every role, and mutants of the alerts
+	@$(BIN)/pytest -m slow -n0 --no-cov -s tests/fuzz tests/house/test_alerts_mutated.py
 
 .PHONY: format
 format: venv ## put the code into its format

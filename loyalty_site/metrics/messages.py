@@ -22,9 +22,16 @@ SETTLED = State(
     {"result": COUNTED},
 )
 NEWEST_DEAD = State(
-    "loyalty_dead_letter_newest_timestamp_seconds", "When a message was last given up.", {"of": ("message", "pass")}
+    "loyalty_dead_letter_newest_timestamp_seconds",
+    "When the message, or the pass, that was given up last was due.",
+    {"of": ("message", "pass")},
 )
-STATES = (OLDEST_DUE, SETTLED, NEWEST_DEAD)
+DEAD = State(
+    "loyalty_dead_letters",
+    "Messages, among the newest 10,000 that were given up or cancelled, and passes that wait for a person.",
+    {"of": ("message", "pass")},
+)
+STATES = (OLDEST_DUE, SETTLED, NEWEST_DEAD, DEAD)
 Status = Message.Status
 
 
@@ -34,9 +41,12 @@ def messages(at: datetime) -> Iterator[Reading]:
     yield from _settled(at)
     given_up = Message.objects.filter(status__in=(Status.CANCELLED, Status.DEAD)).order_by("-pk")
     dead = Q(status=Status.DEAD)
-    newest = given_up[:GIVEN_UP_AT_MOST].aggregate(newest=Max("next_attempt_at", filter=dead))["newest"]
-    if newest is not None:
-        yield NEWEST_DEAD.read(newest, of="message")
+    found = given_up[:GIVEN_UP_AT_MOST].aggregate(
+        newest=Max("next_attempt_at", filter=dead), dead=Count("pk", filter=dead)
+    )
+    yield DEAD.read(found["dead"], of="message")
+    if found["newest"] is not None:
+        yield NEWEST_DEAD.read(found["newest"], of="message")
 
 
 def _waiting_seconds(at: datetime) -> float:

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from django.db.models import Max, Min, Q, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 
 from loyalty_site.metrics import rollups
 from loyalty_site.metrics.declaring import SYNC, Reading, State
 from loyalty_site.metrics.machinery import LAST_SUCCESS
-from loyalty_site.metrics.messages import NEWEST_DEAD
+from loyalty_site.metrics.messages import DEAD, NEWEST_DEAD
 from wallet.models import Breaker, Credential, Pass, Platform, SyncRun
 
 PLATFORMS = tuple(Platform.values)
@@ -53,8 +53,10 @@ def wallet(at: datetime) -> Iterator[Reading]:
     yield from _runs(at)
     # In the words of the index pass_failing.
     failing = Pass.objects.filter(~Q(last_error_code=""))
-    if (newest := failing.aggregate(newest=Max("dead_at"))["newest"]) is not None:
-        yield NEWEST_DEAD.read(newest, of="pass")
+    found = failing.aggregate(newest=Max("dead_at"), dead=Count("dead_at"))
+    yield DEAD.read(found["dead"], of="pass")
+    if found["newest"] is not None:
+        yield NEWEST_DEAD.read(found["newest"], of="pass")
     if (stock := rollups.last_result(rollups.STOCK)) is not None:
         for platform in PLATFORMS:
             yield BEHIND.read(stock["passes_behind"].get(platform, 0), platform=platform)

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 KILLED_AT_LEAST = 0.95
 LABELS = r"\{[^}]*\}"
-NUMBER = re.compile(rf"{LABELS}|\[[^]]*\]|offset \w+|[a-z_:][\w:]*|(\d+(?:\.\d+)?)")
+NUMBER = re.compile(rf"vector\(1\)|{LABELS}|\[[^]]*\]|offset \w+|[a-z_:][\w:]*|(\d+(?:\.\d+)?)")
 # What an operator is replaced with.
 SWAPPED = {
     r" >= ": (" > ",),
@@ -38,6 +38,7 @@ SWAPPED = {
     r"\[30m\]": ("[1h]",),
     r"\[1h\]": ("[30m]", "[2h]"),
     r"\[6h\]": ("[3h]", "[12h]"),
+    r"min_over_time\b": ("max_over_time",),
     r"offset 1h": ("offset 30m", "offset 2h", ""),
 }
 
@@ -91,13 +92,15 @@ def wrong_expressions(expression: str) -> Iterator[tuple[str, str]]:
 
 
 def near(number: float) -> tuple[float, ...]:
-    return (1, -1) if number == 0 else (number * 1.1, number * 0.9)
+    """A little more and a little less. What is counted in ones is wrong by one."""
+    return (number + 1, number - 1) if number in range(10) else (number * 1.1, number * 0.9)
 
 
 def changed(expression: str, span: tuple[int, int], replacement: str) -> tuple[str, str]:
     begin, end = span
     wrong = expression[:begin] + replacement + expression[end:]
-    return f"{expression[max(0, begin - 20) : begin]}[{expression[begin:end]} -> {replacement}]".strip(), wrong
+    shown = f"{expression[max(0, begin - 30) : begin]}[{expression[begin:end]} -> {replacement}]{expression[end:][:20]}"
+    return " ".join(shown.split()), wrong
 
 
 def survives(mutant: Mutant) -> bool:

@@ -333,11 +333,14 @@ class TestMessages:
         assert value("loyalty_messages_settled", found, result="sent") == 1
         assert value("loyalty_messages_settled", found, result="dead") == 1
         assert value("loyalty_dead_letter_newest_timestamp_seconds", found, of="message") == seconds(ago(hours=23))
+        assert value("loyalty_dead_letters", found, of="message") == 2
 
     def test_that_were_cancelled_are_no_dead_letters(self):
         message(status="cancelled", cancelled_at=NOW)
 
-        assert value("loyalty_dead_letter_newest_timestamp_seconds", of="message") is None
+        found = read()
+        assert value("loyalty_dead_letter_newest_timestamp_seconds", found, of="message") is None
+        assert value("loyalty_dead_letters", found, of="message") == 0
 
 
 class TestTheWallet:
@@ -398,7 +401,9 @@ class TestTheWallet:
         fields = {"modified_at": NOW, "created_at": NOW, "issued_under": "x", "platform": "apple", "identifier": "1"}
         Pass.objects.create(card=make_card(), dead_at=ago(minutes=9), last_error_code="bad", **fields)
 
-        assert value("loyalty_dead_letter_newest_timestamp_seconds", of="pass") == seconds(ago(minutes=9))
+        found = read()
+        assert value("loyalty_dead_letter_newest_timestamp_seconds", found, of="pass") == seconds(ago(minutes=9))
+        assert value("loyalty_dead_letters", found, of="pass") == 1
 
 
 class TestStaff:
