@@ -15,6 +15,7 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 
 from loyalty_site.beat import LOCK_KEY, LeaderScheduler
 from loyalty_site.celery import app
+from loyalty_site.schedules import JOBS
 from tests.fakes.celery_process import broker, queued
 
 pytestmark = pytest.mark.django_db
@@ -50,6 +51,10 @@ def ticked(scheduler, moment):
     with time_machine.travel(moment, tick=False):
         scheduler.tick()
     return queued()
+
+
+def jobs_of(*apps):
+    return sorted(job.task for job in JOBS if job.task.startswith(apps))
 
 
 def logged(caplog, event):
@@ -113,8 +118,9 @@ def test_all_that_is_due_goes_out_in_one_tick(scheduler):
 
     ticked(scheduler, TODAY.replace(hour=7))
 
-    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger", "loyalty.purge"])
+    assert sorted(queued()) == jobs_of("loyalty.", "loyalty_site.")
     assert queued("notifications") == ["notifications.send_messages"]
+    assert sorted(queued("wallet")) == jobs_of("wallet.")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +291,7 @@ def test_only_one_of_two_beats_sends(scheduler):
     scheduler.close()
     other.tick()
     other.close()
-    assert sorted(queued()) == sorted([EXPIRY, HEARTBEAT, "loyalty.check_ledger", "loyalty.purge"])
+    assert sorted(queued()) == jobs_of("loyalty.", "loyalty_site.")
 
 
 def test_what_one_beat_sent_is_not_sent_by_its_successor(scheduler):
