@@ -48,7 +48,7 @@ def test_a_card_has_a_link_for_each_platform_that_is_on(card, apple_credential, 
 
     assert path_of(links.apple).startswith("/wallet/apple/get/")
     assert path_of(links.google).startswith("/wallet/google/get/")
-    assert len(links.google) < 150
+    assert len(path_of(links.google)) < 150
     Credential.objects.filter(kind="google").update(status="retired")
     assert wallet_links(card=card, at=NOON) == WalletLinks(apple=links.apple, google=None)
 
@@ -69,10 +69,10 @@ def test_only_cards_in_use_have_links(card, apple_credential, status, has_links)
 
 
 def test_a_link_tells_nothing_of_the_customer(card, apple_credential):
-    link = wallet_links(card=card, at=NOON).apple
+    link = path_of(wallet_links(card=card, at=NOON).apple)
 
-    for personal in ("ana", "weber", "example.com/", card.card_number, card.qr_token.lower()):
-        assert personal not in link.removeprefix(SITE).lower()
+    for personal in ("ana", "weber", "@", card.card_number, card.qr_token.lower()):
+        assert personal not in link.lower()
 
 
 def test_a_link_leads_to_the_pass_as_its_card_is_now(client, link, card):

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from loyalty.models import Program
 from tests.factories import NOON, days, give, make_card, make_merchant
-from tests.fakes.google import CUT
+from tests.fakes.google_rules import CUT
 from tests.fakes.pki import ACCOUNT, ISSUER_ID
 from tests.wallet.credentials import make_google_credential, shared_account
 from tests.wallet.rows import make_breaker
@@ -46,7 +46,7 @@ def link(card):
 
 
 def link_of(card):
-    return wallet_links(card=card, at=timezone.now()).google.removeprefix(SITE)
+    return str(wallet_links(card=card, at=timezone.now()).google).removeprefix(SITE)
 
 
 def claims_of(answer):
