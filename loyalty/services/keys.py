@@ -15,7 +15,7 @@ from django.db.models import QuerySet
 
 from loyalty.errors import InvalidInput, KeyNotFound, NothingToChange
 from loyalty.models import Merchant, Program, StaffMember, Store, StoreApiKey, UserApiKey
-from loyalty.services.instances import column_names, read, read_if_any
+from loyalty.models.instances import column_names, read, read_if_any
 
 log = structlog.get_logger()
 K = TypeVar("K", StoreApiKey, UserApiKey)

@@ -18,7 +18,7 @@ from loyalty.admin.screens import MerchantFilter, Screen, ViewOnly, counted, lin
 from loyalty.models import Card, Merchant
 from wallet.models import Pass, Platform
 from wallet.models.passes import PassQuerySet
-from wallet.services.passes import Condition, condition_of, newest_look, sync_again
+from wallet.services.passes import Condition, condition_of, sync_again
 
 MAY_SYNC = "wallet.sync_pass"
 MOST_AT_ONCE = 500
@@ -134,13 +134,14 @@ class PassAdmin(WithActions, ViewOnly):
             return format_html('<span class="status failed">{}</span>', condition.label)
         return str(condition.label)
 
-    @admin.display(description="version shown")
+    @admin.display(description="version")
     def shows(self, wallet_pass: Pass) -> str:
-        return _of(wallet_pass.synced_version, wallet_pass.card.balance.version)
+        shown = _of(wallet_pass.synced_version, wallet_pass.card.balance.version)
+        return f"{shown}, older look" if wallet_pass.synced_look < wallet_pass.newest_look else shown
 
     @admin.display(description="look shown")
     def look_shown(self, wallet_pass: Pass) -> str:
-        return _of(wallet_pass.synced_look, newest_look(wallet_pass))
+        return _of(wallet_pass.synced_look, wallet_pass.newest_look)
 
     @admin.display(description="last problem")
     def problem(self, wallet_pass: Pass) -> str:
@@ -156,7 +157,7 @@ class PassAdmin(WithActions, ViewOnly):
     def failed(self, wallet_pass: Pass) -> str:
         return minute_of(wallet_pass.last_error_at)
 
-    @admin.display(description="next attempt (UTC)")
+    @admin.display(description="next try (UTC)")
     def next_attempt(self, wallet_pass: Pass) -> str:
         return minute_of(wallet_pass.next_attempt_at)
 

@@ -15,9 +15,9 @@ class Artwork(models.Model):
     uploaded_by = models.CharField(max_length=150)
 
     class Meta:
-        verbose_name_plural = "artwork"
+        verbose_name = "logo"
         constraints = [models.CheckConstraint(condition=Q(version__gte=1), name="artwork_has_a_version")]
         indexes = [models.Index(fields=["digest"], name="artwork_by_digest")]
 
     def __str__(self) -> str:
-        return f"artwork of program {self.pk}"
+        return f"logo of program {self.pk}"

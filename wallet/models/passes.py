@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import models
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce
 
 from loyalty.models import Card, Merchant, Program
@@ -22,8 +22,10 @@ class PassQuerySet(models.QuerySet["Pass"]):
         return self.filter(Q(platform=Platform.APPLE) | Q(saved=True)).exclude(status=Pass.Status.REMOVED)
 
     def with_card(self) -> PassQuerySet:
-        """Adds all that a pass shows but its logo, as of one moment: a pass is never older than what it shows."""
-        return self.select_related("card__balance", "card__customer", "card__program__merchant")
+        """Adds all that a pass shows, with `look` and `logo`, as of one moment: none of it is older than the rest."""
+        logo = Artwork.objects.filter(program=OuterRef("card__program")).values("digest")
+        cards = self.with_look().annotate(logo=Coalesce(Subquery(logo), Value("")))
+        return cards.select_related("card__balance", "card__customer", "card__program__merchant")
 
     def synced(self) -> PassQuerySet:
         """Passes that are kept true: phones may have them, and nobody gave them up."""
@@ -126,6 +128,16 @@ class Pass(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_platform_display()} pass {self.pk}"
+
+    @property
+    def newest_look(self) -> int:
+        """The version of the look that it should show, as `with_look` has read it."""
+        return int(vars(self)["look"])
+
+    @property
+    def logo_digest(self) -> str:
+        """The logo that it should show, as `with_card` has read it. Empty: ours."""
+        return str(vars(self)["logo"])
 
     @property
     def is_in_phones(self) -> bool:

@@ -16,10 +16,11 @@ from django.db.models import F, Func, Value, Window
 from django.db.models.functions import Greatest, RowNumber
 
 from loyalty.models import Merchant
-from wallet.content import Face, State, content_hash, face_of
-from wallet.models import Artwork, Pass, Platform
+from wallet.content import Face, State, content_hash
+from wallet.models import Pass, Platform
 from wallet.models.passes import PassQuerySet
 from wallet.outcomes import Kind, Outcome
+from wallet.services.rendering import newest_face
 
 RUNNER_LOCK = 0x10A3  # tells our advisory locks from those of other programs on the same database
 LEASE = timedelta(minutes=2)  # longer than four attempts and their time-outs
@@ -129,27 +130,21 @@ def claim(
     it, and no content counts as known until a platform has said that it knows it.
     """
     with transaction.atomic():
-        taken = [_read(row, logo, tell, lease=at + LEASE) for row, logo in _lock(ids, at=at)]
+        taken = [_read(row, tell, lease=at + LEASE) for row in _lock(ids, at=at)]
         changed = [one for one in taken if not one.is_known]
         _note_unchanged([one for one in taken if one.is_known])
         _note_changing(changed, at=at)
     return changed, len(taken) - len(changed)
 
 
-def _lock(ids: Sequence[int], *, at: datetime) -> Iterator[tuple[Pass, str]]:
+def _lock(ids: Sequence[int], *, at: datetime) -> PassQuerySet:
     rows = Pass.objects.filter(pk__in=ids).due(at).with_card().order_by("pk")
-    locked = list(rows.select_for_update(skip_locked=True, no_key=True, of=("self",)))
-    logos = dict(
-        Artwork.objects.filter(program__in={row.card.program_id for row in locked}).values_list("program", "digest")
-    )
-    for row in locked:
-        yield row, logos.get(row.card.program_id, "")
+    return rows.select_for_update(skip_locked=True, no_key=True, of=("self",))
 
 
-def _read(row: Pass, logo: str, tell: Callable[[Pass, Face], Mapping[str, Any]], *, lease: datetime) -> Taken:
-    face = face_of(row.card, logo=logo)
-    look: int = vars(row)["look"]  # annotated
-    return Taken(row, face, row.card.balance.version, look, content_hash(tell(row, face)), lease)
+def _read(row: Pass, tell: Callable[[Pass, Face], Mapping[str, Any]], *, lease: datetime) -> Taken:
+    face = newest_face(row)
+    return Taken(row, face, row.card.balance.version, row.newest_look, content_hash(tell(row, face)), lease)
 
 
 def _note_unchanged(taken: Sequence[Taken]) -> None:

@@ -9,6 +9,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Greatest
 
 from loyalty.models import Card
+from wallet.apple.signing import Signer
 from wallet.content import Face, content_hash
 from wallet.errors import CredentialNotUsable, WalletNotConfigured
 from wallet.google import bodies
@@ -57,14 +58,8 @@ def issue(*, card: Card, platform: Platform, at: datetime) -> Pass:
 
 
 def read_pass(pass_id: int) -> Pass:
-    """The pass with all that it shows but the logo, as of one moment."""
-    return Pass.objects.with_card().with_look().get(pk=pass_id)
-
-
-def look_of_program(wallet_pass: Pass) -> int:
-    """The number of the look that the program has, as the pass was read."""
-    look: int = wallet_pass.look  # type: ignore[attr-defined]
-    return look
+    """The pass with all that it shows, as of one moment."""
+    return Pass.objects.with_card().get(pk=pass_id)
 
 
 def hand_out(*, card: Card, at: datetime) -> ApplePackage:
@@ -85,7 +80,7 @@ def fetch(*, wallet_pass: Pass, at: datetime) -> ApplePackage:
     Raises:
         WalletNotConfigured, CredentialNotUsable, SecretUnreadable: nothing can be signed.
     """
-    _require_valid_signer(wallet_pass, at=at)
+    signer = _valid_signer(wallet_pass, at=at)
     for _ in range(READ_AGAIN):
         face = newest_face(wallet_pass)
         if _note_fetched(wallet_pass, face, at=at):
@@ -93,10 +88,10 @@ def fetch(*, wallet_pass: Pass, at: datetime) -> ApplePackage:
         wallet_pass = read_pass(wallet_pass.pk)
     else:
         _tell_again(wallet_pass)
-    return ApplePackage(apple_package(wallet_pass, face), wallet_pass.modified_at)
+    return ApplePackage(apple_package(wallet_pass, face, signer), wallet_pass.modified_at)
 
 
-def _require_valid_signer(wallet_pass: Pass, *, at: datetime) -> None:
+def _valid_signer(wallet_pass: Pass, *, at: datetime) -> Signer:
     signer = opening.signer(wallet_pass.issued_under)
     if not signer.is_valid(at):
         # It would sign all the same, and phones would throw the pass away.
@@ -104,11 +99,12 @@ def _require_valid_signer(wallet_pass: Pass, *, at: datetime) -> None:
             f"The certificate of {wallet_pass.issued_under} is valid from {signer.valid_from:%Y-%m-%d} "
             f"to {signer.expires_at:%Y-%m-%d}. Import and activate its successor."
         )
+    return signer
 
 
 def _note_fetched(wallet_pass: Pass, face: Face, *, at: datetime) -> bool:
     """Note what a phone is about to show. False: a sync has gone on meanwhile, so what was read may be untrue."""
-    version, look = wallet_pass.card.balance.version, look_of_program(wallet_pass)
+    version, look = wallet_pass.card.balance.version, wallet_pass.newest_look
     as_read = Pass.objects.filter(
         pk=wallet_pass.pk, synced_version=wallet_pass.synced_version, synced_look=wallet_pass.synced_look
     )

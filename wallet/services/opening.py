@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from django.conf import settings
+from django.db import connection
 
 from wallet.apple.certificates import read_certificate, read_pem
 from wallet.apple.signing import Signer
@@ -13,6 +14,7 @@ from wallet.sealing import read_secret_file, unseal
 
 # Parsing a key takes a hundred times as long as signing with it.
 KEPT_OPEN = 16
+ACTIVE = "SELECT id, fingerprint FROM wallet_credential WHERE kind = %s AND identifier = %s AND status = %s"
 
 
 def signer(pass_type: str) -> Signer:
@@ -75,13 +77,17 @@ def secret_of(credential: Credential) -> bytes:
 
 
 def _active(kind: Credential.Kind, identifier: str) -> tuple[int, str]:
-    found = Credential.objects.active(kind, identifier).values_list("pk", "fingerprint").first()
+    # Asked at every use, so written out: compiling it costs more than the database does.
+    with connection.cursor() as cursor:
+        cursor.execute(ACTIVE, [kind, identifier, Credential.Status.ACTIVE])
+        found = cursor.fetchone()
     if found is None:
         raise WalletNotConfigured(
             f"No {kind.label} of {identifier or 'any issuer'} is active. "
             "Import one and activate it with manage.py wallet_credentials."
         )
-    return found
+    credential_id, fingerprint = found
+    return credential_id, fingerprint
 
 
 # The fingerprint makes sure that a number that was given twice, by a database restored from a dump, is told apart.
@@ -94,19 +100,22 @@ def _signer(credential_id: int, fingerprint: str) -> Signer:
         certificate, key = read_pem(credential.certificate.encode(), key=secret)
         return Signer(certificate, key, read_certificate(intermediate.encode()))
     except CredentialRefused as error:
-        raise _changed(credential, error) from None
+        raise _changed(credential, error.sentence) from None
 
 
 @lru_cache(maxsize=KEPT_OPEN)
 def _account(credential_id: int, fingerprint: str) -> ServiceAccount:
     credential = Credential.objects.get(pk=credential_id, fingerprint=fingerprint)
     try:
-        return ServiceAccount(secret_of(credential), email=credential.subject)
+        account = ServiceAccount(secret_of(credential), email=credential.subject)
     except CredentialRefused as error:
-        raise _changed(credential, error) from None
+        raise _changed(credential, error.sentence) from None
+    if account.fingerprint != credential.fingerprint:
+        raise _changed(credential, "It holds another key. Import that one.")
+    return account
 
 
-def _changed(credential: Credential, error: CredentialRefused) -> SecretUnreadable:
+def _changed(credential: Credential, reason: str) -> SecretUnreadable:
     """A file may have got another content since its import."""
     place = f"The file {credential.secret_file}" if credential.secret_file else f"What is kept of {credential}"
-    return SecretUnreadable(f"{place} is not what was imported: {error.sentence}")
+    return SecretUnreadable(f"{place} is not what was imported. {reason}")

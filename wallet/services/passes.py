@@ -33,12 +33,7 @@ def condition_of(wallet_pass: Pass) -> Condition:
     if wallet_pass.last_error_code:
         return Condition.FAILING
     is_older = wallet_pass.synced_version < wallet_pass.card.balance.version
-    return Condition.BEHIND if is_older or wallet_pass.synced_look < newest_look(wallet_pass) else Condition.UP_TO_DATE
-
-
-def newest_look(wallet_pass: Pass) -> int:
-    """The version of the look that a pass should show, as `shown` found it."""
-    return int(wallet_pass.look)  # type: ignore[attr-defined]
+    return Condition.BEHIND if is_older or wallet_pass.synced_look < wallet_pass.newest_look else Condition.UP_TO_DATE
 
 
 @transaction.atomic

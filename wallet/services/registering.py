@@ -13,6 +13,7 @@ from wallet.errors import PassNotFound
 from wallet.models import DeviceLog, Pass, Platform, Registration
 from wallet.models.passes import PassQuerySet
 from wallet.sealing import is_token, newest_token_key
+from wallet.services.reading import apple_pass
 
 log = structlog.get_logger()
 
@@ -42,8 +43,7 @@ def let_in(*, pass_type: str, serial: str, token: str) -> Pass:
         PassNotFound: there is no such pass, or its token is another; nothing tells which.
         SecretUnreadable: tokens cannot be reckoned.
     """
-    passes = _passes(pass_type).with_card().with_look()
-    found = passes.filter(identifier=serial).first() if _is_plain(pass_type, serial) else None
+    found = apple_pass(pass_type=pass_type, serial=serial) if _is_plain(pass_type, serial) else None
     # Somebody who guesses serial numbers waits as long for a wrong one as for a right one.
     key_version = found.token_key_version if found else newest_token_key()
     is_shown = is_token(token, serial, key_version=key_version)

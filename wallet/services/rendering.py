@@ -7,18 +7,18 @@ from typing import Any
 from django.conf import settings
 
 from wallet.apple import packages
+from wallet.apple.signing import Signer
 from wallet.content import Face, face_of
 from wallet.models import Artwork, Pass
 from wallet.sealing import authentication_token
-from wallet.services import addresses, opening
+from wallet.services import addresses
 
 LOGOS_KEPT = 256
 
 
 def newest_face(wallet_pass: Pass) -> Face:
-    """What the pass is to show now. Its card is at hand."""
-    logo = Artwork.objects.filter(program=wallet_pass.card.program_id).values_list("digest", flat=True).first()
-    return face_of(wallet_pass.card, logo=logo or "")
+    """What the pass is to show, as it was read with its card."""
+    return face_of(wallet_pass.card, logo=wallet_pass.logo_digest)
 
 
 def told_to_apple(wallet_pass: Pass, face: Face) -> Mapping[str, Any]:
@@ -26,15 +26,15 @@ def told_to_apple(wallet_pass: Pass, face: Face) -> Mapping[str, Any]:
     return packages.told(_said(wallet_pass, face, token=""), packages.pictures(logo_png(face.look.logo)))
 
 
-def apple_package(wallet_pass: Pass, face: Face) -> bytes:
+def apple_package(wallet_pass: Pass, face: Face, signer: Signer) -> bytes:
     """The signed pass.
 
     Raises:
-        WalletNotConfigured, SecretUnreadable: nothing can be signed at the moment.
+        SecretUnreadable: the key of its token is gone.
     """
     token = authentication_token(wallet_pass.identifier, key_version=wallet_pass.token_key_version)
     pictures = packages.pictures(logo_png(face.look.logo))
-    return packages.build(_said(wallet_pass, face, token=token), pictures, opening.signer(wallet_pass.issued_under))
+    return packages.build(_said(wallet_pass, face, token=token), pictures, signer)
 
 
 def _said(wallet_pass: Pass, face: Face, *, token: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from wallet.outcomes import DONE, Kind, Outcome
 from wallet.services import breaking, claiming, opening
 from wallet.services.claiming import LEASE, Taken
 from wallet.services.google_teller import GoogleTeller, class_of
-from wallet.services.issuing import issue, look_of_program, read_pass
+from wallet.services.issuing import issue, read_pass
 from wallet.services.link_pace import LinkPace
 from wallet.services.rendering import newest_face
 
@@ -81,7 +81,7 @@ def hear(*, body: bytes, at: datetime) -> None:
 def _lags(wallet_pass: Pass) -> bool:
     """Whether Google shows, or may show, another card than there is."""
     is_card_behind = wallet_pass.synced_version < wallet_pass.card.balance.version
-    is_look_behind = wallet_pass.synced_look < look_of_program(wallet_pass)
+    is_look_behind = wallet_pass.synced_look < wallet_pass.newest_look
     return is_card_behind or is_look_behind or not wallet_pass.content_hash
 
 
@@ -118,7 +118,7 @@ def _take(pass_id: int, *, at: datetime) -> Taken | None:
     wallet_pass = read_pass(pass_id)
     face = newest_face(wallet_pass)
     shown = content_hash(GoogleTeller(wallet_pass.issued_under).tell(wallet_pass, face))
-    return Taken(wallet_pass, face, wallet_pass.card.balance.version, look_of_program(wallet_pass), shown, lease)
+    return Taken(wallet_pass, face, wallet_pass.card.balance.version, wallet_pass.newest_look, shown, lease)
 
 
 def _told(taken: Taken, account: ServiceAccount) -> Outcome:

@@ -9,7 +9,7 @@ from django.db import connection
 
 from loyalty.errors import CardNotFound
 from loyalty.models import Card, CardBalance, Customer, IdempotencyKey, Merchant, Program
-from loyalty.services.instances import column_names, read, read_if_any
+from loyalty.models.instances import column_names, read, read_if_any
 from loyalty.services.once import Request, judge
 
 

@@ -46,12 +46,14 @@ def import_apple(
         CredentialRefused: it cannot be read, is for something else, ends within 30 days or is there already.
         SecretUnreadable: the file cannot be used, or there is no key to seal with.
     """
-    if p12:
+    _require_settings("APPLE_PASS_TYPE_ID", "APPLE_TEAM_ID")
+    if secret_file:
+        found, private = certificates.read_pem(certificate, key=_content_of(secret_file))
+    elif p12:
         found, private = certificates.read_p12(p12, password)
     else:
-        key = _content_of(secret_file) if secret_file else key
         found, private = certificates.read_pem(certificate, key=key, password=password)
-    issuers = list(Credential.objects.filter(kind=Kind.WWDR))
+    issuers = list(Credential.objects.filter(kind=Kind.WWDR).exclude(status=Status.REVOKED))
     _refuse_apple(found, private, [certificates.read_certificate(i.certificate.encode()) for i in issuers], at=at)
     return _keep(
         Credential(
@@ -97,9 +99,7 @@ def import_google(*, content: bytes = b"", secret_file: str = "", actor: str, at
         CredentialRefused: it is no such key, belongs to somebody else, or is there already.
         SecretUnreadable: the file cannot be used, or there is no key to seal with.
     """
-    for name in ("GOOGLE_ISSUER_ID", "GOOGLE_SERVICE_ACCOUNT"):
-        if not getattr(settings, name):
-            raise CredentialRefused(f"{name} is not set, so nothing says whose key is wanted. Set it and start again.")
+    _require_settings("GOOGLE_ISSUER_ID", "GOOGLE_SERVICE_ACCOUNT")
     content = _content_of(secret_file) if secret_file else content
     account = ServiceAccount(content, email=settings.GOOGLE_SERVICE_ACCOUNT)
     return _keep(
@@ -129,6 +129,12 @@ def _keep(credential: Credential) -> Credential:
         credential.save(force_insert=True)
     log.info("wallet.credential_imported", credential_id=credential.pk, kind=credential.kind)
     return credential
+
+
+def _require_settings(*names: str) -> None:
+    for name in names:
+        if not getattr(settings, name):
+            raise CredentialRefused(f"{name} is not set, so nothing says what is wanted. Set it, then import again.")
 
 
 def _refuse(problems: Sequence[str]) -> None:
