@@ -119,6 +119,19 @@ class TestAnAppleCertificate:
         assert "UID is pass.example.other" in refusal.value.sentence
         assert "OU is OTHER12345" in refusal.value.sentence
 
+    @pytest.mark.parametrize("name", ["APPLE_PASS_TYPE_ID", "APPLE_TEAM_ID"])
+    def test_is_refused_while_nothing_says_which_is_wanted(self, settings, name):
+        setattr(settings, name, "")
+
+        with pytest.raises(CredentialRefused, match=f"{name} is not set"):
+            bring_in(shared_identity())
+
+    def test_of_a_revoked_intermediate_is_refused(self, issuer):
+        Credential.objects.filter(pk=issuer.pk).update(status="revoked")
+
+        with pytest.raises(CredentialRefused, match="Import that one first"):
+            bring_in(shared_identity())
+
     def test_that_is_there_already_is_refused(self):
         first = bring_in(shared_identity())
 

@@ -95,9 +95,14 @@ def test_a_file_that_holds_something_else_by_now_says_so(apple_credential, tmp_p
         opening.signer(PASS_TYPE)
 
 
-def test_json_of_another_account_in_the_file_says_so(google_credential, tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [shared_account().replace(ACCOUNT.encode(), b"other@example.iam.gserviceaccount.com"), shared_account(2)],
+    ids=["another account", "another key"],
+)
+def test_json_of_another_account_or_key_in_the_file_says_so(google_credential, tmp_path, content):
     file = tmp_path / "google.json"
-    file.write_bytes(shared_account().replace(ACCOUNT.encode(), b"other@example.iam.gserviceaccount.com"))
+    file.write_bytes(content)
     file.chmod(0o600)
     Credential.objects.filter(pk=google_credential.pk).update(sealed_secret="", secret_file=str(file))
 

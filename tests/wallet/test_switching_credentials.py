@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from loyalty.errors import NothingToChange
-from tests.factories import NOON
+from tests.factories import NOON, make_merchant
 from tests.fakes.apns import answer
 from tests.fakes.pki import DAY, ISSUER_ID, PASS_TYPE, shared_pki
 from tests.wallet.credentials import (
@@ -14,8 +14,9 @@ from tests.wallet.credentials import (
     shared_account,
     shared_identity,
 )
+from tests.wallet.syncing import cards_in_phones, change, points_at_google, sync
 from wallet.errors import CredentialNotFound, CredentialNotUsable
-from wallet.models import Breaker, Credential
+from wallet.models import Breaker, Credential, Platform
 from wallet.services import opening
 from wallet.services.credentials import activate, revoke, rollback
 
@@ -129,7 +130,7 @@ def test_one_that_the_platform_does_not_take_stays_where_it_is(apns, apple_crede
 def test_nothing_is_switched_while_the_platform_cannot_be_asked(apns, staged):
     apns.close()
 
-    with pytest.raises(CredentialNotUsable, match="The connection to Apple failed"):
+    with pytest.raises(CredentialNotUsable, match="The connection to Apple"):
         use(staged)
 
     assert statuses() == ["active", "staged"]
@@ -197,6 +198,22 @@ def test_calls_that_had_been_stopped_go_on(apns, staged):
     closed = [breaker for breaker in Breaker.objects.all() if not breaker.is_open]
     assert [(breaker.platform, breaker.identifier) for breaker in closed] == [("apple", PASS_TYPE)]
     assert (closed[0].failures_in_a_row, closed[0].probes, closed[0].next_probe_at) == (0, 0, None)
+
+
+def test_passes_that_were_put_off_are_told_without_help(google):
+    [wallet_pass] = cards_in_phones(make_merchant(), 1, platform=Platform.GOOGLE)
+    staged = make_google_credential(shared_account(2), status="staged")
+    google.distrust(shared_account())
+    change(wallet_pass)
+    put_off = sync()
+    assert (put_off.deferred, put_off.failed_card_ids, put_off.pushed) == (1, [], 0)
+    google.trust(shared_account(2))
+
+    use(staged)
+
+    told = sync(at=NOON + timedelta(seconds=1))
+    assert (told.deferred, told.failed_card_ids, told.pushed) == (0, [], 1)
+    assert points_at_google(google, wallet_pass.card) == 110
 
 
 def test_versions_of_other_pass_types_stay_as_they_are(apns, intermediate, staged):
