@@ -100,7 +100,9 @@ class Site:
     def start_web_and_workers(self) -> None:
         handler = ["-c", "aiosmtpd.handlers.Mailbox", str(self.mail_folder)]
         self._start("mail", ["aiosmtpd", "-n", "-l", f"127.0.0.1:{self._smtp_port}", *handler])
-        self._start("web", ["gunicorn", "loyalty_site.wsgi", "--bind", f"127.0.0.1:{self.web_port}", "--threads", "4"])
+        web = ["gunicorn", "loyalty_site.wsgi", "--bind", f"127.0.0.1:{self.web_port}", "--threads", "4"]
+        # The socket would lie below the home of whoever runs this, and nobody speaks to it.
+        self._start("web", [*web, "--no-control-socket"])
         worker = ["celery", "-A", "loyalty_site", "worker", "--concurrency", "1", "--without-mingle"]
         self._start("worker", [*worker, "-Q", "default,wallet", "-n", "default@%h"])
         self._start("worker-notifications", [*worker, "-Q", "notifications", "-n", "notifications@%h"])

@@ -69,6 +69,7 @@ def web(folder: Path, *, workers: int = 3, threads: int = 4, **extra: str) -> It
         port = probe.getsockname()[1]
     log = folder / f"web-{port}.log"
     arguments = [f"--workers={workers}", f"--threads={threads}", f"--bind=127.0.0.1:{port}", "--timeout=60"]
+    arguments.append("--no-control-socket")  # it would lie below the home of whoever runs the tests
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "loyalty_site.wsgi", *arguments],

@@ -11,7 +11,7 @@ from tests.fakes.celery_process import ROOT, environment
 from tests.fakes.pki import ISSUER_ID
 from wallet.models import Credential
 
-WEB = ["gunicorn", "loyalty_site.wsgi", "--bind=127.0.0.1:0"]
+WEB = ["gunicorn", "loyalty_site.wsgi", "--bind=127.0.0.1:0", "--no-control-socket"]
 WORKER = ["celery", "--app", "loyalty_site", "--quiet", "worker", "--pool", "solo"]
 START_WEB = "import loyalty_site.wsgi; print('started')"
 
