@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from wallet.models import Pass, Platform, Registration
+from tests.fakes.pki import PASS_TYPE
+from wallet.models import Platform, Registration
 from wallet.services import claiming
 from wallet.services.claiming import Taken
 from wallet.services.rendering import told_to_apple
@@ -11,7 +12,7 @@ from wallet.services.rendering import told_to_apple
 
 def claim(*, at: datetime) -> list[Taken]:
     """The passes that phones are to be told about, in the hands of this run."""
-    due = claiming.find_due(Pass.objects.filter(platform=Platform.APPLE), at=at)
+    due = claiming.find_due(Platform.APPLE, PASS_TYPE, claiming.Selection(), at=at)
     changed, _ = claiming.claim(due, told_to_apple, at=at)
     return changed
 

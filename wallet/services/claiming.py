@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Func, Value, Window
-from django.db.models.functions import Greatest, RowNumber
+from django.db.models import F, Func, Value
+from django.db.models.functions import Greatest
 
 from loyalty.models import Merchant
 from wallet.content import Face, State, content_hash
@@ -108,11 +108,40 @@ def lock_name(platform: Platform, identifier: str) -> int:
     return zlib.crc32(f"{platform}:{identifier}".encode()) - 2**31
 
 
-def find_due(passes: PassQuerySet, *, at: datetime) -> list[int]:
+# What `Pass.objects.due` says, by half the joins: each minute this looks at every pass there is.
+DUE = """
+SELECT id FROM (
+    SELECT pass.id, row_number() OVER (PARTITION BY balance.program_id ORDER BY pass.id) AS turn
+    FROM wallet_pass pass
+    JOIN loyalty_cardbalance balance ON balance.card_id = pass.card_id
+    JOIN loyalty_program program ON program.id = balance.program_id
+    LEFT JOIN wallet_artwork artwork ON artwork.program_id = program.id
+    WHERE pass.platform = %(platform)s AND pass.issued_under = %(identifier)s
+      AND (pass.platform = 'apple' OR pass.saved) AND pass.dead_at IS NULL AND pass.status <> 'removed'
+      AND (pass.synced_version < balance.version
+           OR pass.synced_look < program.version + coalesce(artwork.version, 0))
+      AND (pass.next_attempt_at IS NULL OR pass.next_attempt_at <= %(at)s)
+      AND (pass.lease_until IS NULL OR pass.lease_until <= %(at)s)
+      AND (%(merchant)s::bigint IS NULL OR program.merchant_id = %(merchant)s)
+      AND (%(cards)s::bigint[] IS NULL OR pass.card_id = ANY(%(cards)s))
+) due
+ORDER BY turn, id LIMIT %(limit)s
+"""
+
+
+def find_due(platform: Platform, identifier: str, selection: Selection, *, at: datetime) -> list[int]:
     """The ids of due passes, each program's in turn, so that no merchant waits for another's thousands."""
-    turn = Window(RowNumber(), partition_by=[F("card__program_id")], order_by=[F("pk").asc()])
-    due = passes.due(at).annotate(turn=turn).order_by("turn", "pk")
-    return list(due.values_list("pk", flat=True)[:LOOKED_AT_ONCE])
+    values: dict[str, Any] = {
+        "platform": platform.value,
+        "identifier": identifier,
+        "at": at,
+        "merchant": selection.merchant.pk if selection.merchant else None,
+        "cards": list(selection.card_ids) or None,
+        "limit": LOOKED_AT_ONCE,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(DUE, values)
+        return [pass_id for (pass_id,) in cursor.fetchall()]
 
 
 def count_due(passes: PassQuerySet, *, at: datetime) -> tuple[int, list[int]]:

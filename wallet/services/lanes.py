@@ -197,7 +197,7 @@ class Lane:
         """Claim what is due, in batches, and begin the calls about it. Each pass is had once in a run."""
         await self._begin_calls(await in_database(self.teller.first_calls)(), calls)
         while not self._is_over():
-            due = await in_database(claiming.find_due)(self.passes, at=self.now())
+            due = await in_database(claiming.find_due)(self.platform, self.identifier, self.selection, at=self.now())
             due = [pass_id for pass_id in due if pass_id not in self.seen]
             if not due:
                 return
