@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from loyalty.management.base import FINDING, LoyaltyCommand, actor, usage
+from wallet.errors import CredentialNotFound
 from wallet.models import Credential, Platform
 from wallet.services import credentials, opening
 
@@ -16,7 +17,7 @@ WARNED_DAYS_LEFT = 45
 
 class Command(LoyaltyCommand):
     help = (
-        "Bring in, list, check, activate, roll back, revoke and reseal the credentials of Apple Wallet and Google "
+        "Bring in, list, show, check, activate, roll back, revoke and reseal the credentials of Apple and Google "
         "Wallet. Shows no secret. Exit codes: 0 done, 1 a check failed, 2 usage."
     )
 
@@ -27,6 +28,8 @@ class Command(LoyaltyCommand):
             actions.add_parser(name, help=says).add_argument("--json", action="store_true")
         for name, says in (("activate", "use a version from now on"), ("revoke", "never use a version again")):
             actions.add_parser(name, help=says).add_argument("number", type=int, help="as `list` shows it")
+        shown = actions.add_parser("show", help="print a version's certificate, which is public, in PEM")
+        shown.add_argument("number", type=int, help="as `list` shows it")
         back = actions.add_parser("rollback", help="go back to the version before")
         back.add_argument("platform", choices=Platform.values)
         back.add_argument("--identifier", help="of which pass type or issuer; otherwise that of the settings")
@@ -46,6 +49,7 @@ class Command(LoyaltyCommand):
             "check": self._check,
             "activate": self._activate,
             "revoke": self._revoke,
+            "show": self._show,
             "rollback": self._rollback,
             "reseal": self._reseal,
         }
@@ -76,6 +80,14 @@ class Command(LoyaltyCommand):
             self.stdout.write(f"{line(row, now)}  {row.check_error or 'works'}")
         if report.failed_credential_ids:
             raise SystemExit(FINDING)
+
+    def _show(self, options: dict[str, Any], now: datetime) -> None:
+        found = Credential.objects.filter(pk=options["number"]).first()
+        if found is None:
+            raise CredentialNotFound(f"There is no credential {options['number']}.")
+        if not found.certificate:
+            raise usage(f"{found} is a key, and shows itself to nobody.")
+        self.stdout.write(found.certificate.strip())
 
     def _activate(self, options: dict[str, Any], now: datetime) -> None:
         credential = credentials.activate(credential_id=options["number"], actor=actor(), at=now)

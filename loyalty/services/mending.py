@@ -1,0 +1,59 @@
+"""A balance that left the path of its ledger is put back on it."""
+
+from datetime import datetime
+
+import structlog
+from django.db import transaction
+from django.db.models import F
+
+from loyalty.errors import InvalidInput, NothingToChange
+from loyalty.models import CardBalance, Merchant, Transaction
+from loyalty.services import ledger
+from loyalty.services.adjustments import require_reason
+
+log = structlog.get_logger()
+
+
+@transaction.atomic
+def mend_balance(*, merchant: Merchant, card_id: int, reason: str, at: datetime) -> CardBalance:
+    """Set a card's balance to what its last ledger row states. The ledger itself stays as it is.
+
+    Phones are told at the next sync. The log keeps what the balance was and why it was mended, because the ledger
+    cannot: nothing moved.
+
+    Raises:
+        CardNotFound: the merchant has no such card.
+        InvalidInput: the ledger of the card is broken itself, so it cannot say what the balance is.
+        NothingToChange: the balance is what the ledger says.
+        ReasonRequired, InvalidInput: there is no usable reason.
+    """
+    reason = require_reason(reason)
+    balance = ledger.lock(card_id, merchant=merchant).balance
+    points, stamps, seq = _stated(card_id)
+    if (balance.points_balance, balance.stamp_count, balance.last_seq) == (points, stamps, seq):
+        raise NothingToChange(f"The balance of card {card_id} is what its ledger says. Nothing was done.")
+    log.warning(
+        "loyalty.balance_mended",
+        card_id=card_id,
+        reason=reason,
+        points=points,
+        points_before=balance.points_balance,
+        stamps=stamps,
+        stamps_before=balance.stamp_count,
+    )
+    CardBalance.objects.filter(card=card_id).update(
+        points_balance=points, stamp_count=stamps, last_seq=seq, version=F("version") + 1, changed_at=at
+    )
+    return CardBalance.objects.get(card=card_id)
+
+
+def _stated(card_id: int) -> tuple[int, int, int]:
+    """Points, stamps and number of the last row, if all rows add up to it."""
+    points = stamps = seq = 0
+    for row in Transaction.objects.filter(card=card_id).order_by("seq").iterator():
+        points, stamps, seq = points + row.points_delta, stamps + row.stamps_delta, seq + 1
+        if (row.points_balance_after, row.stamps_balance_after, row.seq) != (points, stamps, seq):
+            raise InvalidInput(f"Row {row.seq} of card {card_id} does not continue the one before it.", field="card")
+    if not seq:
+        raise InvalidInput(f"Card {card_id} has no ledger rows.", field="card")
+    return points, stamps, seq

@@ -1,0 +1,57 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django_celery_beat.models import PeriodicTask
+
+from loyalty_site.models import JobRun
+
+USAGE = 2
+
+
+class Command(BaseCommand):
+    help = (
+        "List the jobs that beat sends: on or off, when, and how each one's newest run ended. With --off or --on a job "
+        "is switched first, for the next tick of beat. Changes data with --off and --on. Exit codes: 0 done, 2 usage."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        switch = parser.add_mutually_exclusive_group()
+        switch.add_argument("--off", metavar="TASK", help="send it no more, until it is switched on again")
+        switch.add_argument("--on", metavar="TASK", help="send it again")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if task := options["off"] or options["on"]:
+            _switch(task, enabled=bool(options["on"]))
+        newest = {run.task: run for run in JobRun.objects.latest_per_job()}
+        for entry in PeriodicTask.objects.select_related("crontab", "interval").order_by("name"):
+            self.stdout.write(_line(entry, newest.get(entry.task)))
+
+
+def _switch(task: str, *, enabled: bool) -> None:
+    entries = list(PeriodicTask.objects.filter(task=task))
+    if not entries:
+        raise CommandError(f"There is no job {task!a}; manage.py jobs lists them.", returncode=USAGE)
+    for entry in entries:
+        entry.enabled = enabled
+        entry.save()
+
+
+def _line(entry: PeriodicTask, run: JobRun | None) -> str:
+    state = "on" if entry.enabled else "OFF"
+    return f"{entry.name:<30} {state:<3}  {_when(entry):<16}  {_ended(run)}"
+
+
+def _when(entry: PeriodicTask) -> str:
+    if entry.crontab and entry.crontab.hour.isdigit() and entry.crontab.minute.isdigit():
+        return f"{int(entry.crontab.hour):02}:{int(entry.crontab.minute):02} {entry.crontab.timezone}"
+    return str(entry.crontab or entry.interval or entry.scheduler)
+
+
+def _ended(run: JobRun | None) -> str:
+    if run is None:
+        return "has not run yet"
+    if run.finished_at is None:
+        return f"running since {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    seconds = (run.finished_at - run.started_at).total_seconds()
+    error = f": {run.error}" if run.error else ""
+    return f"{run.status} {run.finished_at:%Y-%m-%d %H:%M:%S} UTC after {seconds:.1f} s{error}"

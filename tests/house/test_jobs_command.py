@@ -1,0 +1,63 @@
+"""`manage.py jobs`, as operators use it."""
+
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+from django_celery_beat.models import PeriodicTask, PeriodicTasks
+
+from loyalty_site.models import JobRun
+from loyalty_site.schedules import JOBS
+
+pytestmark = pytest.mark.django_db
+EXPIRY = "loyalty.expire_points"
+
+
+def jobs(**options: str) -> dict[str, str]:
+    """The lines by the name of the job."""
+    output = StringIO()
+    call_command("jobs", stdout=output, **options)
+    return dict(line.split(maxsplit=1) for line in output.getvalue().splitlines())
+
+
+def test_each_job_is_listed_with_its_time():
+    lines = jobs()
+
+    assert set(lines) == {job.task for job in JOBS}
+    assert lines[EXPIRY] == "on   02:00 UTC         has not run yet"
+
+
+def test_the_newest_run_is_told_with_how_long_it_took_and_its_error():
+    began = timezone.now()
+    JobRun.objects.create(
+        task=EXPIRY,
+        task_id="1",
+        status="failed",
+        started_at=began,
+        finished_at=began + timedelta(seconds=12),
+        error="OperationalError: gone",
+    )
+    JobRun.objects.create(task="loyalty.purge", task_id="2", status="running", started_at=began)
+
+    lines = jobs()
+
+    assert lines[EXPIRY].endswith("UTC after 12.0 s: OperationalError: gone")
+    assert "running since" in lines["loyalty.purge"]
+
+
+def test_one_is_switched_off_and_on_so_that_beat_notices():
+    PeriodicTasks.objects.all().delete()
+
+    assert jobs(off=EXPIRY)[EXPIRY].startswith("OFF")
+    assert not PeriodicTask.objects.get(task=EXPIRY).enabled
+    assert PeriodicTasks.last_change() is not None
+    assert jobs(on=EXPIRY)[EXPIRY].startswith("on ")
+
+
+def test_an_unknown_one_is_refused_in_a_line():
+    with pytest.raises(CommandError, match="There is no job") as error:
+        jobs(off="loyalty.nothing")
+
+    assert error.value.returncode == 2
