@@ -192,6 +192,7 @@ def test_the_fiftieth_phone_is_not_the_last_but_the_first_ones_go(asker, web_ser
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ten_thousand_registrations_are_answered_by_the_contract(web_service, held, settings):
     settings.LOYALTY_THROTTLES = {**settings.LOYALTY_THROTTLES, "wallet_registrations": 0}
 
