@@ -233,11 +233,11 @@ class TestAFileIsRefused:
     def test_when_another_release_made_it(self, file):
         manifest = files.manifest_of(file)
         words = json.loads(manifest.read_text())
-        for change, sentence in [
-            ({"format": 2}, "its format is 2, not 1"),
-            ({"migrations": ["loyalty.9999_wings"]}, "this one does not know loyalty.9999_wings"),
+        for name, value, sentence in [
+            ("format", 2, "its format is 2, not 1"),
+            ("migrations", ["loyalty.9999_wings"], "this one does not know loyalty.9999_wings"),
         ]:
-            manifest.write_text(json.dumps({**words, **change}))
+            manifest.write_text(json.dumps({**words, name: value}))
 
             assert sentence in self.restored(file)
 
@@ -358,6 +358,12 @@ class TestErasures:
         assert set(Card.objects.filter(customer=here).values_list("status", flat=True)) == {Card.Status.ERASED}
 
 
+def server_version() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version_num")
+        return int(cursor.fetchone()[0]) // 10_000
+
+
 class TestClients:
     def program(self, folder: Path, number: int) -> Path:
         path = folder / str(number) / "pg_dump"
@@ -367,7 +373,7 @@ class TestClients:
         return path
 
     def test_are_the_oldest_that_is_not_older_than_the_server(self, tmp_path, monkeypatch):
-        server = connection.pg_version // 10_000
+        server = server_version()
         found = [self.program(tmp_path, number) for number in (server + 2, server + 1, server - 3)]
         monkeypatch.setattr(clients, "_candidates", lambda _: iter(found))
 
@@ -384,17 +390,17 @@ class TestClients:
 
         assert code == 1
         assert told.startswith(sentence)
-        assert f"postgresql-client-{connection.pg_version // 10_000}" in told
+        assert f"postgresql-client-{server_version()}" in told
 
     def test_get_the_password_in_a_way_that_no_neighbour_can_read(self, tmp_path, monkeypatch):
-        seen = {}
+        seen: dict[str, Any] = {}
 
         def note(command: list[Any], **how: Any) -> "subprocess.CompletedProcess[str]":
             seen.update(command=command, password=how["env"].get("PGPASSWORD"))
             return subprocess.CompletedProcess(command, 0, "", "")
 
         monkeypatch.setattr(clients, "_fitting", Path)
-        monkeypatch.setattr(clients.subprocess, "run", note)
+        monkeypatch.setattr(subprocess, "run", note)
         monkeypatch.setitem(connection.settings_dict, "PASSWORD", "open-sesame")
         connection.close()
 
