@@ -89,6 +89,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":  # a syste
     # A till that waits for a card gives up and says so. wsgi.py sets it; what runs without a person waits.
     if lock_timeout := env.int("DATABASE_LOCK_TIMEOUT_MS", default=0):
         DATABASES["default"]["OPTIONS"].setdefault("options", f"-c lock_timeout={lock_timeout}")
+# Tills queue up behind a migration that waits for their table, so it gives up and is tried again.
+DATABASE_MIGRATION_LOCK_TIMEOUT_MS = env.int("DATABASE_MIGRATION_LOCK_TIMEOUT_MS", default=2000)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Celery. There is no CELERY_BEAT_SCHEDULE: it would overwrite what staff edit in the admin.
