@@ -3,6 +3,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.apps import apps as installed_apps
 from django.apps.registry import Apps
+from django.conf import settings
 from django.contrib.admin.apps import AdminConfig
 from django.db.models.signals import post_migrate
 
@@ -14,8 +15,12 @@ class LoyaltySiteConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from loyalty_site import checks, jobs, starting  # noqa: F401  register system checks and task signals
+        from loyalty_site import checks, jobs, pinging, starting  # noqa: F401  register checks and task signals
 
+        if settings.SENTRY_DSN:
+            from loyalty_site import error_reports  # its SDK takes time to load that others need not spend
+
+            error_reports.start(settings.SENTRY_DSN, release=settings.API_VERSION)
         post_migrate.connect(after_migrate, sender=self)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
 
+from loyalty_site.schedules import JOBS
+
 
 @register()
 def database_is_postgresql(**_: Any) -> list[CheckMessage]:
@@ -33,3 +35,19 @@ def pin_pepper_is_set(**_: Any) -> list[CheckMessage]:
     if settings.PIN_PEPPER:
         return []
     return [Error("PIN_PEPPER is not set.", hint="Set it to 50 random characters or more.", id="loyalty.E003")]
+
+
+@register()
+def job_ping_urls_name_jobs(**_: Any) -> list[CheckMessage]:
+    """A pair that nobody understands would be a dead-man switch that is never fed. Addresses are not shown: secrets."""
+    known = {job.task for job in JOBS}
+    pairs = [entry.partition("=") for entry in settings.JOB_PING_URLS]
+    wrong = [task[:60] for task, _, url in pairs if task not in known or not url.startswith(("https://", "http://"))]
+    return [
+        Error(
+            f"JOB_PING_URLS has an entry for {task!r}, which is no job with an address after it.",
+            hint="Write it as loyalty.expire_points=https://..., with commas between several.",
+            id="loyalty.E004",
+        )
+        for task in wrong
+    ]

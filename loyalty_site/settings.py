@@ -1,17 +1,21 @@
 """Settings, from environment variables alone. `.env.example` and docs/configuration.md describe each one."""
 
 import logging
+import os
+from collections import ChainMap
 from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from loyalty_site.logging import logging_config
+from loyalty_site.secret_files import secrets_or_end
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
+env.ENVIRON = ChainMap(secrets_or_end(os.environ), os.environ)
 
 # --- this installation
 # Development: a fixed key, readable logs, static files from the source tree. `make` targets set it.
@@ -272,6 +276,11 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # empty: there is no /metr
 # prometheus_client reads it from the environment, and takes an empty one for the folder that we are in.
 PROMETHEUS_MULTIPROC_DIR = env.str("PROMETHEUS_MULTIPROC_DIR", default="") or None
 if PROMETHEUS_MULTIPROC_DIR is None:
-    env.ENVIRON.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+
+# --- who else is told
+SENTRY_DSN = env.str("SENTRY_DSN", default="")  # empty: unexpected errors are in the log alone
+# task=address pairs: an address outside that is asked for each time that the task did its work.
+JOB_PING_URLS = env.list("JOB_PING_URLS", default=[])
 
 SILENCED_SYSTEM_CHECKS: list[str] = []

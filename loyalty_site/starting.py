@@ -6,11 +6,9 @@ from typing import Any
 from celery.signals import worker_init
 from django.db import DatabaseError, connections
 
+from loyalty_site.secret_files import CANNOT_START
 from wallet.errors import SecretUnreadable
 from wallet.services.credentials import require_usable_files
-
-# Gunicorn takes it for a worker that will never start, and gives up instead of trying for ever.
-CANNOT_START = 3
 
 
 def require_what_is_configured() -> None:
