@@ -118,7 +118,7 @@ class WithActions(Screen):
             raise PermissionDenied
         if request.method != "POST":
             return self._form_page(request, thing, action, action.form(initial=action.initial(thing)))
-        form = action.form(request.POST)
+        form = action.form(request.POST, request.FILES)
         outcome = self._perform(request, thing, action, form) if form.is_valid() else None
         if outcome is None:
             # Read again: what was refused may have been refused because the thing has moved.

@@ -1,12 +1,16 @@
 from datetime import timedelta
+from io import BytesIO
 
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from loyalty.models import PolicyChange
 from tests.factories import balance_of, days, make_card, make_merchant
 from tests.loyalty.runs import expire
+from tests.wallet.rows import make_failing_pass
+from wallet.models import Artwork, Pass
 
 
 def test_points_that_expired_are_restored_and_the_card_tells_it(signed_in: Page):
@@ -95,3 +99,44 @@ def test_a_run_is_tried_out_started_and_given_back(signed_in: Page):
     page.get_by_role("button", name="Give everything back").click()
     expect(page.get_by_text("Gave 350 points back to 1 card.")).to_be_visible()
     assert balance_of(card).points_balance == 350
+
+
+def test_a_logo_is_uploaded_and_seen_on_the_colour_of_the_card(signed_in: Page):
+    program = make_merchant().program
+    picture = BytesIO()
+    Image.new("RGB", (640, 200), "white").save(picture, "JPEG")
+    page = signed_in
+
+    page.locator("#wallet-artwork").get_by_role("link", name="Logos").click()
+    page.get_by_role("link", name="Add logo").click()
+    page.locator(".field-program .select2-selection").click()
+    page.get_by_role("option", name="Points card").click()
+    page.get_by_label("Picture:").set_input_files({"name": "l.gif", "mimeType": "image/gif", "buffer": b"GIF89a"})
+    page.get_by_role("button", name="Save and view").click()
+    expect(page.get_by_text("The file is no PNG, JPEG or WebP picture.")).to_be_visible()
+    assert not Artwork.objects.exists()
+
+    logo = {"name": "logo.jpg", "mimeType": "image/jpeg", "buffer": picture.getvalue()}
+    page.get_by_label("Picture:").set_input_files(logo)
+    page.get_by_role("button", name="Save and view").click()
+    shown = page.locator("svg.logo image")
+    expect(page.get_by_role("img", name="The logo on the card's colour")).to_be_visible()
+    assert shown.evaluate("image => image.getBBox().width") == 480
+    assert Artwork.objects.get().program == program
+
+
+def test_a_pass_that_was_given_up_is_told_again(signed_in: Page):
+    now = timezone.now()
+    dead = make_failing_pass(dead_at=now, next_attempt_at=None, last_error="Google does not take this object.")
+    page = signed_in
+
+    page.locator("#wallet-pass").get_by_role("link", name="Passes").click()
+    page.get_by_role("link", name="Given up").click()
+    page.get_by_role("link", name=dead.card.card_number).click()
+    expect(page.get_by_text("http_503: Google does not take this object.")).to_be_visible()
+    page.get_by_role("link", name="Sync again").click()
+    page.get_by_role("button", name="Sync again").click()
+
+    expect(page.get_by_text("Phones are told within a minute.")).to_be_visible()
+    expect(page.get_by_text("behind", exact=True)).to_be_visible()
+    assert Pass.objects.due(timezone.now()).get() == dead

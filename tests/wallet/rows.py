@@ -2,12 +2,16 @@
 
 import itertools
 import uuid
+from io import BytesIO
 from typing import Any
 
-from loyalty.models import Card
-from tests.factories import NOON, make_card
+from PIL import Image
+
+from loyalty.models import Card, Program
+from tests.factories import NOON, make_card, make_merchant
 from tests.fakes.pki import ISSUER_ID, PASS_TYPE
-from wallet.models import Breaker, Credential, DeviceLog, Pass, Platform, SyncFailure, SyncRun
+from wallet.models import Artwork, Breaker, Credential, DeviceLog, Pass, Platform, SyncFailure, SyncRun
+from wallet.services.artwork import replace_logo
 
 _numbers = itertools.count(1)
 
@@ -78,6 +82,14 @@ def make_credential(**fields: Any) -> Credential:
         "imported_by": "ana",
     }
     return Credential.objects.create(**{**known, **fields})
+
+
+def make_artwork(program: Program | None = None) -> Artwork:
+    """A red logo."""
+    picture = BytesIO()
+    Image.new("RGB", (96, 48), (200, 16, 46)).save(picture, "PNG")
+    program = program or make_merchant().program
+    return replace_logo(program=program, upload=picture.getvalue(), actor="ana", at=NOON)
 
 
 def make_device_log(text: str = "Get pass task failed") -> DeviceLog:

@@ -1,5 +1,5 @@
 """The screens of the wallet. Importing them registers them."""
 
-from wallet.admin import credentials, passes, runs
+from wallet.admin import artwork, credentials, passes, runs
 
-__all__ = ["credentials", "passes", "runs"]
+__all__ = ["artwork", "credentials", "passes", "runs"]

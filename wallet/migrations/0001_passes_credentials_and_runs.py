@@ -76,7 +76,7 @@ class Migration(migrations.Migration):
                 ("uploaded_by", models.CharField(max_length=150)),
             ],
             options={
-                "verbose_name_plural": "artwork",
+                "verbose_name": "logo",
                 "indexes": [models.Index(fields=["digest"], name="artwork_by_digest")],
                 "constraints": [
                     models.CheckConstraint(condition=models.Q(("version__gte", 1)), name="artwork_has_a_version")

@@ -45,8 +45,15 @@ from notifications import services as notifications
 from notifications.models import Message
 from notifications.services import NewMessage
 from tests.factories import NOON, make_card, make_merchant, make_reward, make_store
-from tests.wallet.rows import make_credential, make_device_log, make_failing_pass, make_failure, make_sync_run
-from wallet.models import Credential, DeviceLog, Pass, SyncFailure, SyncRun
+from tests.wallet.rows import (
+    make_artwork,
+    make_credential,
+    make_device_log,
+    make_failing_pass,
+    make_failure,
+    make_sync_run,
+)
+from wallet.models import Artwork, Credential, DeviceLog, Pass, SyncFailure, SyncRun
 
 LATER = NOON + timedelta(days=1)
 _numbers = itertools.count(1)
@@ -180,6 +187,7 @@ MAKERS: dict[type[Model], Callable[[], Model]] = {
     StoreApiKey: make_store_key,
     Transaction: make_sale,
     UserApiKey: make_user_key,
+    Artwork: make_artwork,
     Credential: make_credential,
     DeviceLog: make_device_log,
     Pass: make_failing_pass,

@@ -45,7 +45,9 @@ def test_the_list_says_how_each_pass_is(admin_client):
     }
 
     assert listed(admin_client) == told
-    assert "2 of 3" in admin_client.get(LIST).content.decode()
+    text = admin_client.get(LIST).content.decode()
+    assert "2 of 3" in text
+    assert "1, older look" in text
 
 
 def test_the_list_can_be_cut_down_to_what_needs_somebody(admin_client):
