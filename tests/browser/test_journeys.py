@@ -4,7 +4,7 @@ from io import BytesIO
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FilePayload, Page, expect
 
 from loyalty.models import PolicyChange
 from tests.factories import balance_of, days, make_card, make_merchant
@@ -111,12 +111,12 @@ def test_a_logo_is_uploaded_and_seen_on_the_colour_of_the_card(signed_in: Page):
     page.get_by_role("link", name="Add logo").click()
     page.locator(".field-program .select2-selection").click()
     page.get_by_role("option", name="Points card").click()
-    page.get_by_label("Picture:").set_input_files({"name": "l.gif", "mimeType": "image/gif", "buffer": b"GIF89a"})
+    page.get_by_label("Picture:").set_input_files(FilePayload(name="l.gif", mimeType="image/gif", buffer=b"GIF89a"))
     page.get_by_role("button", name="Save and view").click()
     expect(page.get_by_text("The file is no PNG, JPEG or WebP picture.")).to_be_visible()
     assert not Artwork.objects.exists()
 
-    logo = {"name": "logo.jpg", "mimeType": "image/jpeg", "buffer": picture.getvalue()}
+    logo = FilePayload(name="logo.jpg", mimeType="image/jpeg", buffer=picture.getvalue())
     page.get_by_label("Picture:").set_input_files(logo)
     page.get_by_role("button", name="Save and view").click()
     shown = page.locator("svg.logo image")
