@@ -49,6 +49,7 @@ check: venv ## lint, format, types, import contract, migrations, the APIs' descr
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache
 	@$(EMBEDDED) $(BIN)/python manage.py makemigrations --check --dry-run
+	@$(EMBEDDED) $(BIN)/python manage.py lint_migrations
 	@$(EMBEDDED) $(BIN)/python manage.py check
 	@mkdir -p .cache
 	@$(EMBEDDED) $(BIN)/python manage.py spectacular --validate --fail-on-warn --file .cache/openapi.yaml
