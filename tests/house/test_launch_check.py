@@ -1,0 +1,300 @@
+"""What `launch_check` finds missing, one thing at a time. tests/house/test_deployment.py sees it content."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db.migrations.recorder import MigrationRecorder
+from django_celery_beat.models import PeriodicTask
+
+from loyalty.models import Merchant, Program
+from loyalty_site.launching import configuration, launch_findings, machinery, people, recovery, wallets
+from loyalty_site.models import JobRun
+from tests.fakes.celery_process import broker
+from wallet.models import Credential
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+STRONG = "kR7-not-used-anywhere-else-3vQ9-0123456789-tUwXyZ-abc"
+
+
+@pytest.fixture
+def configured(settings, tmp_path, monkeypatch):
+    """Settings with which nothing is wrong."""
+    (tmp_path / "admin.css").touch()
+    settings.STATIC_ROOT = tmp_path
+    settings.PUBLIC_URL = "https://points.bakery.test"
+    settings.ALLOWED_HOSTS = ["points.bakery.test"]
+    settings.SECRET_KEY, settings.PIN_PEPPER = STRONG, STRONG[::-1]
+    settings.METRICS_TOKEN = STRONG
+    settings.DEFAULT_FROM_EMAIL = "Points <points@bakery.test>"
+    settings.EMAIL_BACKEND = configuration.SMTP
+    settings.SECURE_SSL_REDIRECT = settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
+    settings.SECURE_HSTS_SECONDS = 3600
+    settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = settings.SECURE_HSTS_PRELOAD = True
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", "")
+    settings.WALLET_TOKEN_KEYS = [f"1:{STRONG}"]
+    return settings
+
+
+def codes(found):
+    return [finding.code for finding in found]
+
+
+def test_a_configuration_in_order_has_no_finding(configured):
+    assert list(configuration.configuration_findings()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("DEVELOPMENT", True, "development_mode"),
+        ("LOYALTY_ALLOW_AS_OF", True, "expiry_as_of_allowed"),
+        ("LOYALTY_EXPIRY_GUARD_CARDS", 0, "expiry_guard_off"),
+        ("PUBLIC_URL", "http://points.bakery.test", "public_url_insecure"),
+        ("ALLOWED_HOSTS", ["*"], "any_host_allowed"),
+        ("ALLOWED_HOSTS", ["localhost"], "public_host_refused"),
+        ("SECRET_KEY", "for-development-only-" + "x" * 40, "secret_weak"),
+        ("PIN_PEPPER", "change-me-to-50-other-random-characters-or-more", "secret_weak"),
+        ("PIN_PEPPER", "short", "secret_weak"),
+        ("PIN_PEPPER", STRONG, "secret_shared"),
+        ("METRICS_TOKEN", "", "metrics_token_missing"),
+        ("METRICS_TOKEN", "short", "metrics_token_missing"),
+        ("DEFAULT_FROM_EMAIL", "loyalty@localhost", "mail_sender_nowhere"),
+        ("DEFAULT_FROM_EMAIL", "loyalty@example.com", "mail_sender_nowhere"),
+        ("DEFAULT_FROM_EMAIL", "loyalty", "mail_sender_nowhere"),
+        ("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend", "mail_goes_nowhere"),
+        ("STATIC_ROOT", "nothing-there", "static_files_missing"),
+        ("SECURE_HSTS_SECONDS", 0, "check_failed"),
+        ("DEBUG", True, "debug_mode"),
+    ],
+)
+def test_a_setting_that_is_not_for_production_is_named(configured, name, value, code):
+    setattr(configured, name, value)
+
+    assert code in codes(configuration.configuration_findings())
+
+
+@pytest.mark.parametrize(
+    ("url", "is_nowhere"),
+    [
+        ("https://localhost", True),
+        ("https://127.0.0.1", True),
+        ("https://loyalty.example.com", True),
+        ("https://points.example", True),
+        ("https://10.1.2.3", False),
+        ("https://examples.com", False),
+    ],
+)
+def test_an_address_where_nobody_comes_to_is_named(configured, url, is_nowhere):
+    configured.PUBLIC_URL = url
+
+    assert ("public_url_nowhere" in codes(configuration.configuration_findings())) is is_nowhere
+
+
+def test_the_password_of_an_example_is_named(configured, monkeypatch):
+    monkeypatch.setitem(configured.DATABASES["default"], "PASSWORD", "password")
+
+    assert codes(configuration.configuration_findings()) == ["database_password_weak"]
+
+
+@pytest.mark.django_db
+class TestMachinery:
+    def test_names_schedule_entries_that_are_off_or_gone(self):
+        assert codes(machinery._schedule()) == []
+        PeriodicTask.objects.filter(task="loyalty.check_ledger").update(enabled=False)
+        PeriodicTask.objects.filter(task="wallet.purge").delete()
+
+        found = list(machinery._schedule())
+        assert codes(found) == ["schedule_entry_off"] * 2
+        assert ["loyalty.check_ledger" in found[0].text, "wallet.purge" in found[1].text] == [True, True]
+
+    @pytest.mark.parametrize(("minutes", "found"), [(None, 1), (6, 1), (4, 0)])
+    def test_wants_a_heartbeat_of_the_last_five_minutes(self, minutes, found):
+        if minutes is not None:
+            moment = NOW - timedelta(minutes=minutes)
+            JobRun.objects.create(
+                task="loyalty_site.heartbeat", task_id="1", status="succeeded", started_at=moment, finished_at=moment
+            )
+
+        assert codes(machinery._heartbeat(NOW)) == ["heartbeat_missing"] * found
+
+    def test_names_queues_without_a_worker(self, monkeypatch):
+        monkeypatch.setattr(machinery, "ANSWER_SECONDS", 0.2)
+
+        assert codes(machinery._queues()) == ["queue_unattended"] * 3
+
+    def test_names_what_a_database_forgets(self):
+        # The tests' own server runs so, to be fast.
+        assert codes(machinery._database()) == ["database_forgets"] * 2
+
+    def test_names_a_broker_that_drops_tasks(self):
+        assert codes(machinery._broker()) == []
+        with broker() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            try:
+                assert codes(machinery._broker()) == ["broker_evicts"]
+            finally:
+                client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.django_db
+class TestPeople:
+    @pytest.fixture
+    def merchant(self):
+        merchant = Merchant.objects.create(
+            name="Bakery", slug="bakery", currency="EUR", country="LU", support_email="help@bakery.test"
+        )
+        Program.objects.create(
+            merchant=merchant,
+            name="Points",
+            terms_url="https://bakery.test/terms",
+            privacy_url="https://bakery.test/privacy",
+        )
+        return merchant
+
+    @pytest.fixture
+    def admin(self):
+        return User.objects.create_superuser("staff", password="a-long-password-of-staff")
+
+    def test_are_there(self, admin, merchant):
+        assert codes(people.people_findings()) == []
+
+    def test_an_empty_installation_lacks_both(self):
+        assert codes(people.people_findings()) == ["admin_missing", "merchant_missing"]
+
+    @pytest.mark.parametrize("changes", [{"is_active": False}, {"is_superuser": False}, {"password": "!unusable"}])
+    def test_an_admin_who_cannot_sign_in_is_none(self, merchant, admin, changes):
+        User.objects.update(**changes)
+
+        assert codes(people.people_findings()) == ["admin_missing"]
+
+    def test_a_merchant_needs_terms_and_a_privacy_page_and_support(self, admin, merchant):
+        Program.objects.update(terms_url="", privacy_url="")
+        Merchant.objects.update(support_email="")
+
+        [finding] = people.people_findings()
+        assert finding.text == "Merchant bakery has not terms nor a privacy URL nor a support address yet."
+
+    def test_terms_as_text_do(self, admin, merchant):
+        Program.objects.update(terms_url="", terms_text="Points are worth nothing elsewhere.")
+
+        assert codes(people.people_findings()) == []
+
+    def test_the_data_of_the_demo_is_named(self, admin, merchant):
+        Merchant.objects.create(name="CDNOW", slug="cdnow", currency="USD", country="US")
+
+        assert codes(people.people_findings()) == ["demo_data_present"]
+
+
+@pytest.mark.django_db
+class TestWallets:
+    def credential(self, **changes):
+        fields = {
+            "kind": Credential.Kind.APPLE,
+            "identifier": "pass.test.bakery",
+            "version": 1,
+            "status": Credential.Status.ACTIVE,
+            "valid_from": NOW,
+            "valid_until": NOW + timedelta(days=46),
+            "sealed_secret": "sealed",
+            "imported_at": NOW,
+        }
+        return Credential.objects.create(**{**fields, **changes})
+
+    def test_are_off_by_mistake_unless_somebody_says_otherwise(self, configured):
+        assert codes(wallets.wallet_findings(NOW, ())) == ["apple_off", "google_off"]
+        assert codes(wallets.wallet_findings(NOW, ("google",))) == ["apple_off"]
+        assert codes(wallets.wallet_findings(NOW, ("apple", "google"))) == []
+
+    def test_a_credential_with_time_left_is_enough(self, configured):
+        self.credential()
+
+        assert codes(wallets.wallet_findings(NOW, ("google",))) == []
+
+    @pytest.mark.parametrize(
+        ("changes", "code"),
+        [
+            ({"valid_until": NOW + timedelta(days=44)}, "apple_ends_soon"),
+            ({"check_error": "Apple answered 403."}, "apple_fails"),
+            ({"status": "staged"}, "apple_off"),
+        ],
+    )
+    def test_a_credential_that_will_not_do_is_named(self, configured, changes, code):
+        self.credential(**changes)
+
+        assert codes(wallets.wallet_findings(NOW, ("google",))) == [code]
+
+    @pytest.mark.parametrize("keys", [[], ["1:for-development-only"], ["1:short"]])
+    def test_a_weak_token_key_is_named(self, configured, keys):
+        self.credential()
+        configured.WALLET_TOKEN_KEYS = keys
+
+        assert codes(wallets.wallet_findings(NOW, ("google",))) == ["wallet_token_keys_weak"]
+
+
+class TestBackups:
+    def test_are_asked_for(self):
+        assert codes(recovery.backup_findings(NOW, None)) == ["backups_unseen"]
+
+    @pytest.mark.parametrize(("hours", "found"), [(25, []), (27, ["backups_missing"])])
+    def test_are_to_be_of_last_night(self, tmp_path, hours, found):
+        manifest = tmp_path / "loyalty.dump.manifest.json"
+        manifest.touch()
+        then = (NOW - timedelta(hours=hours)).timestamp()
+        os.utime(manifest, (then, then))
+
+        assert codes(recovery.backup_findings(NOW, tmp_path)) == found
+
+    def test_an_empty_or_missing_folder_has_none(self, tmp_path):
+        [empty] = recovery.backup_findings(NOW, tmp_path)
+        [missing] = recovery.backup_findings(NOW, tmp_path / "missing")
+
+        assert empty.text.startswith(f"{tmp_path} has had no backup at all.")
+        assert missing.code == "backups_missing"
+
+
+@pytest.mark.django_db
+class TestTheCommand:
+    def run(self, *arguments):
+        output = StringIO()
+        try:
+            call_command("launch_check", *arguments, stdout=output)
+        except SystemExit as ended:
+            return int(str(ended.code)), output.getvalue()
+        return 0, output.getvalue()
+
+    def test_prints_a_line_for_each_finding_and_exits_1(self, configured):
+        code, output = self.run("--without", "apple", "--without", "google", "--without", "backups")
+
+        assert code == 1
+        assert [line.split(": ")[0] for line in output.splitlines()] == [
+            "heartbeat_missing",
+            *["queue_unattended"] * 3,
+            *["database_forgets"] * 2,
+            "admin_missing",
+            "merchant_missing",
+        ]
+
+    def test_tells_machines_the_same(self, configured):
+        answer = json.loads(self.run("--json")[1])
+
+        assert answer["ready"] is False
+        assert {"apple_off", "google_off", "backups_unseen"} <= {finding["code"] for finding in answer["findings"]}
+
+    def test_says_when_nothing_is_missing(self, monkeypatch):
+        monkeypatch.setattr("loyalty_site.management.commands.launch_check.launch_findings", lambda **_: iter(()))
+
+        assert self.run() == (0, "Ready.\n")
+        assert json.loads(self.run("--json")[1]) == {"ready": True, "findings": []}
+
+
+@pytest.mark.django_db
+def test_a_database_that_is_not_migrated_hides_the_rest(configured):
+    MigrationRecorder.Migration.objects.filter(app="notifications").delete()
+
+    found = codes(launch_findings(at=NOW, without=("backups",), backups=None))
+    assert found == ["migrations_missing"]
