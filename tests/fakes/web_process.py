@@ -62,11 +62,9 @@ class WebProcess:
 
 
 @contextmanager
-def web(folder: Path, *, workers: int = 3, threads: int = 4, **extra: str) -> Iterator[WebProcess]:
-    """A web server that answers. `extra` goes into its environment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def web(folder: Path, *, workers: int = 3, threads: int = 4, port: int = 0, **extra: str) -> Iterator[WebProcess]:
+    """A web server that answers, on any free port unless one is named. `extra` goes into its environment."""
+    port = port or free_port()
     log = folder / f"web-{port}.log"
     arguments = [f"--workers={workers}", f"--threads={threads}", f"--bind=127.0.0.1:{port}", "--timeout=60"]
     arguments.append("--no-control-socket")  # it would lie below the home of whoever runs the tests
@@ -89,6 +87,12 @@ def web(folder: Path, *, workers: int = 3, threads: int = 4, **extra: str) -> It
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_answers(found: WebProcess) -> None:

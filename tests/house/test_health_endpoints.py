@@ -2,6 +2,8 @@ import pytest
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from loyalty_site import draining
+
 
 @pytest.fixture(autouse=True)
 def _no_collected_static_files(settings):
@@ -33,6 +35,15 @@ def test_readyz_names_missing_migrations(client):
         "reason": "migrations are missing",
         "missing": ["loyalty_site.0002_install_schedules"],
     }
+
+
+def test_readyz_says_that_the_server_is_about_to_end(client, monkeypatch):
+    monkeypatch.setattr(draining, "_flag", b"\x01")
+
+    answer = client.get("/readyz")
+
+    assert (answer.status_code, answer.json()["reason"]) == (503, "this server is about to end")
+    assert client.get("/healthz").status_code == 200
 
 
 @pytest.mark.django_db(transaction=True)
