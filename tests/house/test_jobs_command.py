@@ -10,6 +10,8 @@ from django_celery_beat.models import PeriodicTask, PeriodicTasks
 
 from loyalty_site.models import JobRun
 from loyalty_site.schedules import JOBS
+from loyalty_site.tasks import heartbeat
+from tests.fakes.celery_process import broker
 
 pytestmark = pytest.mark.django_db
 EXPIRY = "loyalty.expire_points"
@@ -19,14 +21,14 @@ def jobs(**options: str) -> dict[str, str]:
     """The lines by the name of the job."""
     output = StringIO()
     call_command("jobs", stdout=output, **options)
-    return dict(line.split(maxsplit=1) for line in output.getvalue().splitlines())
+    return dict(line.split(maxsplit=1) for line in output.getvalue().splitlines()[:-1])
 
 
 def test_each_job_is_listed_with_its_time():
     lines = jobs()
 
     assert set(lines) == {job.task for job in JOBS}
-    assert lines[EXPIRY] == "on   02:00 UTC         has not run yet"
+    assert lines[EXPIRY] == "on   02:00 UTC         never sent                has not run yet"
 
 
 def test_the_newest_run_is_told_with_how_long_it_took_and_its_error():
@@ -45,6 +47,26 @@ def test_the_newest_run_is_told_with_how_long_it_took_and_its_error():
 
     assert lines[EXPIRY].endswith("UTC after 12.0 s: OperationalError: gone")
     assert "running since" in lines["loyalty.purge"]
+
+
+def test_what_waits_in_the_broker_is_counted():
+    with broker() as client:
+        client.flushdb()
+    heartbeat.delay()
+
+    assert last_line() == "Tasks that wait: default 1, notifications 0, wallet 0"
+
+
+def test_a_broker_that_is_away_is_named(settings):
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+
+    assert last_line().startswith("The broker does not answer: ")
+
+
+def last_line() -> str:
+    output = StringIO()
+    call_command("jobs", stdout=output)
+    return output.getvalue().splitlines()[-1]
 
 
 def test_one_is_switched_off_and_on_so_that_beat_notices():

@@ -1,8 +1,12 @@
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
+from redis import RedisError
 
+from loyalty_site.metrics import broker
 from loyalty_site.models import JobRun
 
 USAGE = 2
@@ -10,8 +14,9 @@ USAGE = 2
 
 class Command(BaseCommand):
     help = (
-        "List the jobs that beat sends: on or off, when, and how each one's newest run ended. With --off or --on a job "
-        "is switched first, for the next tick of beat. Changes data with --off and --on. Exit codes: 0 done, 2 usage."
+        "List the jobs of beat: on or off, when, when each was sent last and how its newest run ended; and how many "
+        "tasks wait in each queue. With --off or --on a job is switched first, for the next tick of beat. Changes "
+        "data with --off and --on. Exit codes: 0 done, 2 usage."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,6 +30,7 @@ class Command(BaseCommand):
         newest = {run.task: run for run in JobRun.objects.latest_per_job()}
         for entry in PeriodicTask.objects.select_related("crontab", "interval").order_by("name"):
             self.stdout.write(_line(entry, newest.get(entry.task)))
+        self.stdout.write(_waiting(timezone.now()))
 
 
 def _switch(task: str, *, enabled: bool) -> None:
@@ -38,7 +44,8 @@ def _switch(task: str, *, enabled: bool) -> None:
 
 def _line(entry: PeriodicTask, run: JobRun | None) -> str:
     state = "on" if entry.enabled else "OFF"
-    return f"{entry.name:<30} {state:<3}  {_when(entry):<16}  {_ended(run)}"
+    sent = f"sent {entry.last_run_at:%Y-%m-%d %H:%M:%S}" if entry.last_run_at else "never sent"
+    return f"{entry.name:<30} {state:<3}  {_when(entry):<16}  {sent:<24}  {_ended(run)}"
 
 
 def _when(entry: PeriodicTask) -> str:
@@ -55,3 +62,11 @@ def _ended(run: JobRun | None) -> str:
     seconds = (run.finished_at - run.started_at).total_seconds()
     error = f": {run.error}" if run.error else ""
     return f"{run.status} {run.finished_at:%Y-%m-%d %H:%M:%S} UTC after {seconds:.1f} s{error}"
+
+
+def _waiting(at: datetime) -> str:
+    try:
+        read = [reading for reading in broker.broker(at) if reading.state is broker.LENGTH]
+    except RedisError as error:
+        return f"The broker does not answer: {error}"
+    return f"Tasks that wait: {', '.join(f'{reading.labels[0]} {int(reading.value)}' for reading in read)}"
