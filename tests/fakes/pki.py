@@ -61,11 +61,13 @@ class Pki:
         valid: tuple[dt.timedelta, dt.timedelta] = (-DAY, 365 * DAY),
         bits: int = 2048,
         at: dt.datetime | None = None,
+        key: rsa.RSAPrivateKey | None = None,
     ) -> Identity:
-        """A Pass Type ID certificate, valid from and until so long after `at`, or now."""
+        """A Pass Type ID certificate, valid from and until so long after `at`, or now; for its own key or this."""
         subject = [(NameOID.USER_ID, uid), (NameOID.COMMON_NAME, f"Pass Type ID: {uid}")]
         subject += [(NameOID.ORGANIZATIONAL_UNIT_NAME, ou), (NameOID.ORGANIZATION_NAME, "Example")]
-        return _issued(subject, self.intermediate, valid=valid, bits=bits, at=at, usage=ExtendedKeyUsageOID.CLIENT_AUTH)
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return _issued(subject, self.intermediate, valid=valid, bits=bits, at=at, usage=usage, key=key)
 
     def server_identity(self, name: str = "localhost") -> Identity:
         """A certificate for a server on loopback, issued by the root."""
@@ -104,8 +106,9 @@ def _issued(
     at: dt.datetime | None = None,
     usage: x509.ObjectIdentifier | None = None,
     names: list[str] | None = None,
+    key: rsa.RSAPrivateKey | None = None,
 ) -> Identity:
-    key, now = _key(bits), at or dt.datetime.now(dt.UTC)
+    key, now = key or _key(bits), at or dt.datetime.now(dt.UTC)
     name = x509.Name([x509.NameAttribute(oid, value) for oid, value in subject])
     builder = (
         x509.CertificateBuilder()

@@ -21,7 +21,15 @@ from notifications.models import Message
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {"loyalty_site", "loyalty", "wallet", "notifications"}
-PLACEHOLDERS = {"RUN": "7", "N": "7", "POINTS": "7", "DATE": "2026-03-31", "FILE": "file.csv"}
+PLACEHOLDERS = {
+    "RUN": "7",
+    "CARD": "7",
+    "CUSTOMER": "7",
+    "N": "7",
+    "POINTS": "7",
+    "DATE": "2026-03-31",
+    "FILE": "file.csv",
+}
 LONGEST_LINE = 120
 LEFT_BEHIND = {"__pycache__", "staticfiles"}
 # In pieces, or this file would name them.
@@ -87,7 +95,7 @@ def documented_commands() -> list[tuple[str, str]]:
         for piece in code(text):
             match = re.match(r"(?:\S*python )?manage\.py ([a-z].*)", piece)
             if match and "..." not in piece:
-                found.append((path.name, match[1].partition("  #")[0].rstrip()))
+                found.append((path.name, match[1].partition("  #")[0].partition(" | ")[0].rstrip()))
     return found
 
 
