@@ -33,8 +33,17 @@ def note(store_id: int, at: datetime) -> None:
 
 def highest(at: datetime, client: "Redis") -> float:
     """The most answers 429 that one store got in the running minute or the one before."""
+    return next((answers for _, answers in by_store(at, client, most=1)), 0.0)
+
+
+def by_store(at: datetime, client: "Redis", *, most: int) -> list[tuple[int, float]]:
+    """Ids of the stores that got most of them in a minute, the running one or the one before, and how many each got."""
     minute = int(at.timestamp()) // WINDOW_SECONDS
     asked = client.pipeline()
     for key in (_key(minute - 1), _key(minute)):
-        asked.zrevrange(key, 0, 0, withscores=True)
-    return max((score for found in asked.execute() for _, score in found), default=0.0)
+        asked.zrevrange(key, 0, most - 1, withscores=True)
+    answers: dict[int, float] = {}
+    for found in asked.execute():
+        for store_id, number in found:
+            answers[int(store_id)] = max(number, answers.get(int(store_id), 0.0))
+    return sorted(answers.items(), key=lambda one: -one[1])[:most]
