@@ -8,23 +8,36 @@ from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
-from django.db.models import F, Max, Q
+from django.db.models import Count, F, Max, Q, Sum
 from django_celery_beat.models import PeriodicTask
 from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis, RedisError
 
-from loyalty.models import ExpirationRun
+from loyalty.models import ExpirationRun, StaffMember
 from loyalty_site.celery import app
+from loyalty_site.metrics import throttled
 from loyalty_site.models import JobRun
 from loyalty_site.unreachable import explain_broker, explain_database
 from notifications.models import Message
-from wallet.models import Breaker, Credential, Platform
+from wallet.models import Breaker, Credential, Pass, Platform, SyncRun
 
+QUEUES = (
+    settings.CELERY_TASK_DEFAULT_QUEUE,
+    *sorted({str(route["queue"]) for route in settings.CELERY_TASK_ROUTES.values()}),
+)
 EXPIRY = "loyalty.expire_points"
 LEDGER_CHECK = "loyalty.check_ledger"
 HEARTBEAT = "loyalty_site.heartbeat"
 DAILY = timedelta(hours=26)  # a day, and time for a late or long run
 HEARTBEAT_AGE = timedelta(minutes=5)
 MAIL_AGE = timedelta(minutes=15)
+SYNC_AGE = timedelta(hours=3)
+GOOGLE_KEY_AGE = timedelta(days=90)
+FAILING_FOR = timedelta(hours=1)
+MOST_WAITING = 50  # tasks in one queue; a handful is what a healthy installation has
+MOST_THROTTLED = 100  # answers 429 to one store in a minute
+MOST_LOCKED = 2  # staff members of one merchant; one forgets a PIN, several mean that somebody guesses
+MOST_FAILED = 0.05  # of the passes that were tried in an hour
 CREDENTIAL_ENDS_SOON = timedelta(days=14)
 CREDENTIAL_ENDS_NOW = timedelta(days=3)
 LAST_RUN: dict[str, str] = {
@@ -69,6 +82,46 @@ def broker_findings() -> Iterator[Finding]:
             broker.ensure_connection(max_retries=1, interval_start=0)
     except BrokerError as error:
         yield Finding("broker_unreachable", explain_broker(error))
+
+
+def queue_findings(at: datetime) -> Iterator[Finding]:
+    """What the broker holds. One that is away is a finding of its own."""
+    try:
+        with Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=2, socket_connect_timeout=2) as client:
+            lengths = {queue: int(client.llen(queue)) for queue in QUEUES}
+            throttled_most = throttled.highest(at, client)
+    except RedisError:
+        return
+    for queue, length in lengths.items():
+        if length > MOST_WAITING:
+            yield Finding(
+                "queue_backlog",
+                f"{length} tasks wait in the queue `{queue}`. Check that a worker takes it and that it gets on; "
+                f"start another one with -Q {queue}.",
+            )
+    if throttled_most > MOST_THROTTLED:
+        yield Finding(
+            "store_throttled",
+            f"One store got {throttled_most:.0f} answers 429 in a minute. Find the till that is in a loop, or raise "
+            "the throttle factor of a store that is that busy.",
+        )
+
+
+def job_findings(at: datetime) -> Iterator[Finding]:
+    """Jobs whose last run failed, and that have had an hour to do better."""
+    ended = JobRun.objects.exclude(status=JobRun.Status.RUNNING).latest_per_job()
+    for run in [run for run in ended if run.status == JobRun.Status.FAILED]:
+        succeeded = JobRun.objects.last_success(run.task)
+        first = JobRun.objects.filter(task=run.task, status=JobRun.Status.FAILED)
+        if succeeded is not None:
+            first = first.filter(finished_at__gt=succeeded.finished_at)
+        since = first.order_by("finished_at").first()
+        if since is not None and since.finished_at is not None and since.finished_at < at - FAILING_FOR:
+            yield Finding(
+                "job_failing",
+                f"{run.task} has been failing since {_since(since.finished_at)}: {run.error} "
+                "Its runs are under Job runs in the admin.",
+            )
 
 
 def expiration_findings(at: datetime) -> Iterator[Finding]:
@@ -173,12 +226,63 @@ def breaker_findings(at: datetime) -> Iterator[Finding]:
         )
 
 
+def sync_findings(at: datetime) -> Iterator[Finding]:
+    """Whether phones are told, as far as a platform is switched on."""
+    if not Credential.objects.filter(status=Credential.Status.ACTIVE, kind__in=Platform.values).exists():
+        return
+    worked = SyncRun.objects.filter(status__in=(SyncRun.Status.SUCCEEDED, SyncRun.Status.PARTIAL))
+    newest = worked.aggregate(newest=Max("finished_at"))["newest"]
+    if _is_older(newest, SYNC_AGE, at):
+        yield Finding(
+            "wallet_sync_stale",
+            f"No sync of passes has succeeded since {_since(newest)}; one should every minute. Check that a worker "
+            "takes the queue `wallet`, then run manage.py sync_passes.",
+        )
+    hour = SyncRun.objects.filter(started_at__gt=at - timedelta(hours=1), started_at__lte=at)
+    sums = hour.aggregate(**{name: Sum(name, default=0) for name in ("pushed", "unchanged", "retrying", "dead")})
+    failed, tried = sums["retrying"] + sums["dead"], sum(sums.values())
+    if failed > MOST_FAILED * tried:
+        yield Finding(
+            "wallet_sync_failures",
+            f"{failed} of {tried} passes that were tried in the last hour failed. The runs under Sync runs in the "
+            "admin name the cards and say why.",
+        )
+    given_up = Pass.objects.filter(~Q(last_error_code=""), dead_at__gt=at - timedelta(days=1)).count()
+    if given_up:
+        yield Finding(
+            "passes_dead",
+            f"{given_up} passes were given up in the last 24 hours. The admin says why, under Passes; when the "
+            "cause is gone, run manage.py sync_passes --dead.",
+        )
+
+
+def google_key_findings(at: datetime) -> Iterator[Finding]:
+    keys = Credential.objects.filter(status=Credential.Status.ACTIVE, kind=Credential.Kind.GOOGLE)
+    for key in keys.filter(valid_from__lt=at - GOOGLE_KEY_AGE):
+        yield Finding(
+            "google_key_old",
+            f"{key} is more than {GOOGLE_KEY_AGE.days} days old. Make a new key at Google, and bring it in with "
+            "manage.py wallet_credentials import.",
+        )
+
+
+def staff_findings(at: datetime) -> Iterator[Finding]:
+    locked = StaffMember.objects.filter(is_active=True, locked_until__gt=at).values("merchant__slug")
+    for row in locked.annotate(locked=Count("pk")).filter(locked__gt=MOST_LOCKED).order_by("merchant__slug"):
+        yield Finding(
+            "pins_locked",
+            f"{row['locked']} staff members of {row['merchant__slug']} are locked out after wrong PINs. Ask the shop "
+            "before you unlock them: several at once mean that somebody guesses.",
+        )
+
+
 def clock_findings(at: datetime) -> Iterator[Finding]:
     """Moments that have not come yet look young for ever, and hide that nothing happens any more."""
     limit = at + timedelta(seconds=settings.LOYALTY_CLOCK_TOLERANCE_SECONDS)
     ahead = {
         "job runs": JobRun.objects.filter(Q(started_at__gt=limit) | Q(finished_at__gt=limit)).count(),
         "expiration runs": ExpirationRun.objects.filter(Q(started_at__gt=limit) | Q(finished_at__gt=limit)).count(),
+        "sync runs": SyncRun.objects.filter(started_at__gt=limit).count(),
         "schedule entries": PeriodicTask.objects.filter(last_run_at__gt=limit).count(),
     }
     for what, count in ahead.items():
@@ -195,9 +299,14 @@ LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
     ledger_findings,
     heartbeat_findings,
     schedule_findings,
+    job_findings,
+    queue_findings,
     message_findings,
     credential_findings,
+    google_key_findings,
     breaker_findings,
+    sync_findings,
+    staff_findings,
     clock_findings,
 )
 

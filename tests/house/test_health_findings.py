@@ -9,12 +9,13 @@ from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
 from django_celery_beat.models import PeriodicTask
 
-from loyalty.models import ExpirationRun, Merchant
+from loyalty.models import ExpirationRun, Merchant, StaffMember
 from loyalty_site import findings
+from loyalty_site.metrics import throttled
 from loyalty_site.models import JobRun
 from notifications.models import Message
 from tests.fakes.celery_process import broker
-from wallet.models import Breaker, Credential
+from wallet.models import Breaker, Credential, SyncRun
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +34,7 @@ def healthy_but_for_expiry():
     PeriodicTask.objects.update(last_run_at=LAST_NIGHT)
     ran("loyalty.check_ledger", LAST_NIGHT, result={"mismatched_cards": 0})
     ran("loyalty_site.heartbeat", ago(minutes=1))
+    synced()
 
 
 @pytest.fixture
@@ -49,6 +51,13 @@ def ran(task: str, moment: datetime, **changes: Any) -> JobRun:
 def expired(moment: datetime, **changes: Any) -> ExpirationRun:
     fields = {"as_of": moment, "finished_at": moment, "status": "succeeded", "trigger": "schedule", **changes}
     return ExpirationRun.objects.create(started_at=moment, **fields)
+
+
+def synced(**changes: Any) -> SyncRun:
+    """A sync of a minute ago."""
+    moment = ago(minutes=1)
+    fields = {"trigger": "schedule", "status": "succeeded", "started_at": moment, "finished_at": moment, **changes}
+    return SyncRun.objects.create(**fields)
 
 
 def message(**changes: Any) -> Message:
@@ -126,7 +135,7 @@ class TestAHealthyInstallation:
     def test_does_not_take_a_failed_check_for_a_check(self):
         ran("loyalty.check_ledger", LAST_NIGHT, status="failed", error="OperationalError: gone")
 
-        assert set(found()) == {"ledger_check_stale"}
+        assert set(found()) == {"ledger_check_stale", "job_failing"}
 
     @pytest.mark.parametrize(("minutes", "codes"), [(4.9, set()), (5.1, {"heartbeat_stale"})])
     def test_expects_a_heartbeat_every_five_minutes(self, minutes, codes):
@@ -185,7 +194,11 @@ class TestAHealthyInstallation:
         PeriodicTask.objects.filter(task="loyalty.expire_points").update(last_run_at=later)
 
         texts = [finding.text for finding in findings.clock_findings(NOW)]
-        assert [text.split(" have ")[0] for text in texts] == ["1 job runs", "1 expiration runs", "1 schedule entries"]
+        assert [text.split(" have ")[0] for text in texts] == [
+            "1 job runs",
+            "1 expiration runs",
+            "1 schedule entries",
+        ]
 
     def test_forgives_a_clock_that_is_a_little_ahead(self):
         PeriodicTask.objects.update(last_run_at=NOW + timedelta(minutes=4))
@@ -237,6 +250,89 @@ class TestAHealthyInstallation:
         assert found()["wallet_breaker_open"].startswith(
             "No pass of Google Wallet 3388 has been brought up to date since 2026-03-10 10:00 UTC: It is down. "
         )
+
+    @pytest.mark.parametrize(("minutes", "is_told"), [(59, False), (61, True)])
+    def test_reports_a_job_that_has_failed_for_an_hour(self, minutes, is_told):
+        ran("loyalty.purge", ago(minutes=minutes), status="failed", error="OperationalError: gone")
+
+        assert found().get("job_failing", "").startswith("loyalty.purge has been failing since 2026-03-10") is is_told
+
+    def test_counts_a_failing_job_from_its_first_failure_after_a_success(self):
+        ran("loyalty.purge", ago(hours=4))
+        for number, hours in enumerate((3, 0.1)):
+            moment = ago(hours=hours)
+            JobRun.objects.create(
+                task="loyalty.purge", task_id=f"{number}", status="failed", started_at=moment, finished_at=moment
+            )
+
+        assert "since 2026-03-10 09:00 UTC" in found()["job_failing"]
+
+    def test_forgets_failures_before_a_success(self):
+        moment = ago(hours=3)
+        ran("loyalty.purge", moment, status="failed")
+        JobRun.objects.create(
+            task="loyalty.purge", task_id="1", status="succeeded", started_at=NOW, finished_at=ago(minutes=5)
+        )
+
+        assert found() == {}
+
+    @pytest.mark.parametrize(("waiting", "codes"), [(50, set()), (51, {"queue_backlog"})])
+    def test_reports_a_queue_that_grows(self, waiting, codes):
+        with broker() as client:
+            client.delete("wallet")
+            client.rpush("wallet", *range(waiting))
+            try:
+                assert set(found()) == codes
+            finally:
+                client.delete("wallet")
+
+    @pytest.mark.parametrize(("answers", "codes"), [(100, set()), (101, {"store_throttled"})])
+    def test_reports_a_store_that_is_held_up(self, answers, codes):
+        key = throttled._key(int(NOW.timestamp()) // 60)
+        with broker() as client:
+            client.zadd(key, {"7": answers})
+            try:
+                assert set(found()) == codes
+            finally:
+                client.delete(key)
+
+    def test_says_nothing_of_queues_when_the_broker_is_away(self, settings):
+        settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+
+        assert list(findings.queue_findings(NOW)) == []
+
+    def test_reports_staff_of_one_merchant_who_are_locked_out(self):
+        merchants = [
+            Merchant.objects.create(name=slug, slug=slug, currency="EUR", country="LU") for slug in ("bakery", "cafe")
+        ]
+        for number, merchant in enumerate((*merchants, *merchants, merchants[0])):
+            StaffMember.objects.create(
+                merchant=merchant, display_name=f"Ana {number}", locked_until=NOW + timedelta(minutes=5)
+            )
+
+        assert found()["pins_locked"].startswith("3 staff members of bakery are locked out")
+        assert "cafe" not in found()["pins_locked"]
+
+    @pytest.mark.parametrize(("hours", "codes"), [(2.9, set()), (3.1, {"wallet_sync_stale"})])
+    def test_expects_syncs_while_a_platform_is_on(self, hours, codes):
+        SyncRun.objects.update(started_at=ago(hours=hours), finished_at=ago(hours=hours))
+        assert found() == {}
+
+        credential()
+        assert set(found()) == codes
+
+    @pytest.mark.parametrize(("failed", "codes"), [(5, set()), (6, {"wallet_sync_failures"})])
+    def test_reports_passes_that_fail(self, failed, codes):
+        credential()
+        synced(examined=100, pushed=100 - failed, retrying=failed, status="partial")
+
+        assert set(found()) == codes
+
+    @pytest.mark.parametrize(("days", "codes"), [(90, set()), (91, {"google_key_old"})])
+    def test_reports_a_key_of_google_that_is_to_be_replaced(self, days, codes):
+        credential(kind="google", identifier="3388", valid_from=ago(days=days), valid_until=None)
+
+        assert set(found()) == codes
 
     def test_says_so_and_exits_0(self):
         assert check_health() == (0, "Healthy.\n")
