@@ -14,6 +14,7 @@ from django.core.management import CommandError, get_commands, load_command_clas
 from tests.fakes.celery_process import ROOT, environment
 from tests.wallet.sync_process import wallet_environment
 
+COLOURS = re.compile(r"\x1b\[\d+m")
 MANAGE = "python manage.py "
 
 
@@ -32,6 +33,7 @@ def needs_processes(command: str) -> bool:
 def run(command: str) -> tuple[str, int]:
     """Output and exit code. manage.py runs in this process, which is where the test has set the stage."""
     output, code = _run(command)
+    output = COLOURS.sub("", output)
     return output if output.endswith("\n") or not output else f"{output}\n", code
 
 

@@ -14,7 +14,8 @@ PAGES = sorted(path.name for path in FOLDER.glob("*.md") if path != INDEX)
 READS = re.compile(
     r"python manage\.py (?:check_health|check_ledger|jobs$|expiration_runs|explain_card|wallet_status|"
     r"wallet_credentials (?:list|show)|export_customer|expire_points .*--dry-run|migrate --check|"
-    r"erase_customer (?!.*--confirm-id)|shell .*'SELECT)"
+    r"erase_customer (?!.*--confirm-id)|shell .*'SELECT (?!pg_terminate)|"
+    r"pgtrigger ls|throttled_stores)"
     r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s "
 )
 

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.celery_process import broker
 from tests.house.runbook_pages import INDEX, OURS, Section, pattern, sections
 from tests.house.runbook_runner import filled, needs_processes, run
-from tests.house.runbook_states import STAGES, Stage, set_the_stage
+from tests.house.runbook_stages import STAGES, Stage, set_the_stage
 from tests.wallet.conftest import (  # noqa: F401  what the stages of the wallet's pages take
     apns,
     apple_credential,

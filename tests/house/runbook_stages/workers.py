@@ -1,0 +1,106 @@
+"""Stages of workers.md, and of the index."""
+
+from datetime import timedelta
+
+import psycopg
+from django_celery_beat.models import PeriodicTask
+
+from loyalty_site.metrics import throttled
+from loyalty_site.models import JobRun
+from loyalty_site.tasks import heartbeat
+from notifications.models import Message
+from tests.factories import make_cards, make_merchant, make_store
+from tests.fakes.celery_process import database_url
+from tests.fakes.web_process import web
+from tests.house.runbook_stages.staging import NEARLY_IDLE, Stage, a_worker, expire, ran, stage, well
+
+TOKEN = "a-token-of-the-tests-and-of-nothing-else"
+WORKERS = "workers.md"
+
+
+@stage(WORKERS)
+def an_installation(scene: Stage) -> None:
+    """Jobs that were sent and done just now."""
+    well(scene)
+
+
+@stage(WORKERS, "Look first")
+def a_heartbeat_that_stopped(scene: Stage) -> None:
+    well(scene)
+    JobRun.objects.filter(task="loyalty_site.heartbeat").delete()
+    ran("loyalty_site.heartbeat", scene.at - timedelta(minutes=20))
+
+
+@stage(WORKERS, "The broker is down")
+def no_broker(scene: Stage) -> None:
+    scene.settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+
+
+@stage(WORKERS, "LoyaltyQueueBacklog")
+def tasks_that_wait(scene: Stage) -> None:
+    for _ in range(3):
+        heartbeat.delay()
+
+
+@stage(WORKERS, "A job is switched off")
+def entries_that_are_missing(scene: Stage) -> None:
+    PeriodicTask.objects.filter(task="loyalty.expire_points").update(enabled=False)
+    PeriodicTask.objects.filter(task="loyalty.purge").delete()
+
+
+@stage(WORKERS, "LoyaltyJobFailing")
+def a_job_that_fails(scene: Stage) -> None:
+    ran("loyalty.purge", scene.at, status="failed", error="OperationalError: no space left")
+
+
+@stage(WORKERS, "LoyaltyOutboxStuck")
+def a_mail_server_that_is_away(scene: Stage) -> None:
+    scene.settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    scene.settings.EMAIL_HOST, scene.settings.EMAIL_PORT = "127.0.0.1", 1
+    make_cards(make_merchant(), 1, at=scene.at - NEARLY_IDLE)
+    expire()
+
+
+@stage(WORKERS, "LoyaltyDeadLetters")
+def a_message_that_was_given_up(scene: Stage) -> None:
+    well(scene)
+    make_cards(make_merchant(), 1, at=scene.at - NEARLY_IDLE)
+    expire()
+    Message.objects.update(status=Message.Status.DEAD)
+
+
+@stage(WORKERS, "LoyaltyApiErrorBudgetFastBurn", "LoyaltyMetricsDown")
+def a_web_server(scene: Stage) -> None:
+    scene.monkeypatch.setenv("METRICS_TOKEN", TOKEN)
+    site = scene.stack.enter_context(web(scene.folder, workers=1, METRICS_TOKEN=TOKEN))
+    scene.values["http://127.0.0.1:8000"] = site.address
+
+
+@stage(WORKERS, "LoyaltyTimestampInFuture")
+def a_row_of_the_future(scene: Stage) -> None:
+    well(scene)
+    ran("loyalty.purge", scene.at + timedelta(days=1))
+
+
+stage(WORKERS, "LoyaltyWorkerDown")(a_worker)
+
+
+@stage(WORKERS, "LoyaltyApiSlow")
+def a_session_that_holds_cards(scene: Stage) -> None:
+    session = psycopg.connect(database_url())
+    scene.stack.callback(session.close)
+    session.execute("SELECT 1")
+    scene.values["PID"] = str(session.info.backend_pid)
+
+
+@stage(WORKERS, "LoyaltyRateLimitSpike")
+def a_till_in_a_loop(scene: Stage) -> None:
+    store = make_store()
+    scene.values["MERCHANT"] = store.merchant.slug
+    for _ in range(120):
+        throttled.note(store.pk, scene.at)
+
+
+@stage("README.md")
+def nothing_wrong(scene: Stage) -> None:
+    well(scene)
