@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 from django.core.management import call_command
+from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
 from loyalty_site.backup import clients, erasures, files, verifying
@@ -55,6 +56,9 @@ def restore(*, file: Path, erased: Sequence[erasures.Erasure], reason: str, acto
     if missing:
         call_command("migrate", verbosity=0)
         report.migrations_applied = missing
+    with connection.cursor() as cursor:
+        # A dump brings no statistics, and the first tills would wait for plans made without any.
+        cursor.execute("ANALYZE")
     report.erased_again, not_erased = erasures.erase_again(erased, reason=reason, actor=actor, at=at)
     report.problems += not_erased
     for look in (verifying.triggers_that_rest, verifying.sequences_behind, verifying.balances_that_are_wrong):

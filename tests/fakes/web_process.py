@@ -62,7 +62,7 @@ class WebProcess:
 
 
 @contextmanager
-def web(folder: Path, *, workers: int = 3, threads: int = 4, port: int = 0, **extra: str) -> Iterator[WebProcess]:
+def web(folder: Path, port: int = 0, /, *, workers: int = 3, threads: int = 4, **extra: str) -> Iterator[WebProcess]:
     """A web server that answers, on any free port unless one is named. `extra` goes into its environment."""
     port = port or free_port()
     log = folder / f"web-{port}.log"

@@ -76,7 +76,7 @@ def test_a_rolling_deploy_fails_no_request_and_loses_nothing(till, tmp_path, rou
     how: dict[str, Any] = {"workers": 1, "threads": 4, "WEB_DRAIN_SECONDS": "1"}
     ports = [free_port(), free_port()]
     with ExitStack() as stack:
-        running = [stack.enter_context(web(tmp_path, port=port, **how)) for port in ports]
+        running = [stack.enter_context(web(tmp_path, port, **how)) for port in ports]
         front = stack.enter_context(RoundRobin(ports))
         earner = Earner(WebProcess(front.port, running[0].process, running[0].log), till)
         with earner.earning():
@@ -85,7 +85,7 @@ def test_a_rolling_deploy_fails_no_request_and_loses_nothing(till, tmp_path, rou
                 running[number].process.send_signal(signal.SIGTERM)
                 assert running[number].process.wait(40) == 0
                 assert front.ready == (ports[1 - number],)
-                running[number] = stack.enter_context(web(tmp_path, port=ports[number], **how))
+                running[number] = stack.enter_context(web(tmp_path, ports[number], **how))
             wait_until(lambda: len(front.ready) == 2, seconds=60)
 
     asked = len(earner.asked)

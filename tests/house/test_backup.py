@@ -131,6 +131,24 @@ def test_what_comes_back_refuses_changes_and_goes_on_counting(life, elsewhere, t
         numbers = there.execute("SELECT nextval('loyalty_customer_id_seq'), max(id) FROM loyalty_customer").fetchone()
     assert numbers
     assert numbers[0] > numbers[1]
+    assert elsewhere.rows("SELECT reltuples FROM pg_class WHERE relname = 'loyalty_card'") == [(Card.objects.count(),)]
+
+
+def test_a_backup_of_an_older_release_is_brought_to_this_one(transactional_db, elsewhere, tmp_path):
+    make_card()
+    call_command("migrate", "loyalty", "0003", verbosity=0)
+    try:
+        file = backed_up(tmp_path)
+    finally:
+        call_command("migrate", verbosity=0)
+
+    done = elsewhere.manage("restore_database", str(file), "--reason", REASON, "--json")
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert "loyalty.0004_cards_out_of_use" in told["migrations_applied"]
+    assert told["problems"] == []
+    assert elsewhere.rows("SELECT count(*) FROM pg_indexes WHERE indexname = 'card_exempt'") == [(1,)]
 
 
 def test_a_database_that_is_in_use_is_left_alone(transactional_db, tmp_path):

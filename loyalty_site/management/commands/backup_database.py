@@ -15,6 +15,8 @@ class Command(LoyaltyCommand):
         "Write the whole database to a new FILE, and what is in it to FILE.manifest.json. Tills and workers may go on. "
         "Exit codes: 0 written, 1 pg_dump is missing or failed, 2 usage."
     )
+    # A new release is installed first, then comes the backup, then its migrations.
+    requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", type=Path, help="a file that does not exist yet")
