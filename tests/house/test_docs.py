@@ -31,6 +31,8 @@ PLACEHOLDERS = {
     "FILE": "file.csv",
 }
 LONGEST_LINE = 120
+# A comment, a pipe (escaped in tables), a file for the output, or the next command.
+SHELL_GOES_ON = re.compile(r"  #| (?:\\?\||>|;|&&) ?")
 LEFT_BEHIND = {"__pycache__", "staticfiles"}
 # In pieces, or this file would name them.
 REGISTRIES = re.compile("py" r"pi\.org|python" r"hosted\.|npm" r"js\.org|deb\." "debian|crates" r"\.io|docker" r"\.io")
@@ -95,7 +97,7 @@ def documented_commands() -> list[tuple[str, str]]:
         for piece in code(text):
             match = re.match(r"(?:\S*python )?manage\.py ([a-z].*)", piece)
             if match and "..." not in piece:
-                found.append((path.name, match[1].partition("  #")[0].partition(" | ")[0].rstrip()))
+                found.append((path.name, SHELL_GOES_ON.split(match[1])[0].rstrip()))
     return found
 
 
