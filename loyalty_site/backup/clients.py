@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from django.db import connection
+from psycopg.conninfo import make_conninfo
 
 from loyalty_site.backup.refusals import ClientsMissing
 
 INSTALLED = Path("/usr/lib/postgresql")
+# What clients of every supported version understand. Our own library may be newer, and names more.
+UNDERSTOOD = {
+    *("host", "hostaddr", "port", "user", "dbname", "options", "connect_timeout", "target_session_attrs"),
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "channel_binding"),
+}
 
 
 def run(program: str, *arguments: str) -> None:
@@ -24,8 +30,9 @@ def run(program: str, *arguments: str) -> None:
     path = _fitting(program)
     connection.ensure_connection()
     info = connection.connection.info
+    dsn = make_conninfo("", **{name: value for name, value in info.get_parameters().items() if name in UNDERSTOOD})
     done = subprocess.run(
-        [path, f"--dbname={info.dsn}", "--no-password", *arguments],
+        [path, f"--dbname={dsn}", "--no-password", *arguments],
         # Not on the command line, where every user of the machine reads it.
         env={**os.environ, **({"PGPASSWORD": info.password} if info.password else {})},
         stdin=subprocess.DEVNULL,
