@@ -110,6 +110,15 @@ class TestAdjustPoints:
         assert run("adjust_points", str(card.pk), "-20", **REASON)[1] == 2
         assert balance_of(card).points_balance == 10
 
+    def test_moves_no_card_whose_balance_is_not_what_its_ledger_says(self):
+        card = make_card(points=10)
+        spoil(card)
+
+        output, code = run("adjust_points", str(card.pk), "20", **REASON)
+
+        assert output.startswith(f"Card {card.pk} cannot move: its balance is not what its ledger says.")
+        assert code == 1
+
 
 class TestMendBalance:
     def test_sets_it_to_what_the_ledger_says_and_phones_are_told(self):
