@@ -1,0 +1,160 @@
+"""Who follows docs/deployment.md with plain processes has a working installation at the end."""
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from loyalty_site import embedded
+from tests.fakes.celery_process import ROOT
+from tests.house.installation import A_MERCHANT, BIN, Installation, codes, copied_by_the_image, free_port, installation
+from tests.house.test_deployment import OURS
+
+PAGE = (ROOT / "docs" / "deployment.md").read_text()
+PLAIN = PAGE.partition("## One host with plain processes")[2].partition("\n## ")[0]
+UNITS = dict(
+    re.findall(r"`/etc/systemd/system/([\w@.-]+)`[^\n]*:\n\n```ini\n(.*?)```", PLAIN, re.DOTALL),
+)
+
+
+def block(title: str, kind: str) -> str:
+    """The first block of a kind below a heading."""
+    found = re.search(rf"^```{kind}\n(.*?)^```", PLAIN.partition(f"### {title}\n")[2], re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[1]
+
+
+def settings_on_the_page() -> dict[str, str]:
+    return dict(line.split("=", 1) for line in block("Secrets and settings", "ini").splitlines())
+
+
+def starts(unit: str) -> list[str]:
+    return re.findall(r"^ExecStart=(.*)$", UNITS[unit], re.MULTILINE)
+
+
+class TestThePage:
+    def test_shows_a_unit_for_every_process(self):
+        assert {"loyalty-web.service", "loyalty-worker@.service", "loyalty-beat.service"} <= set(UNITS)
+
+    @pytest.mark.parametrize("name", UNITS)
+    def test_names_only_units_of_a_service_that_runs_as_nobody_in_particular(self, name):
+        if not name.endswith(".service"):
+            return
+        assert "User=loyalty" in UNITS[name]
+        assert "EnvironmentFile=/etc/loyalty/environment" in UNITS[name]
+
+    def test_starts_what_compose_starts(self):
+        [web] = starts("loyalty-web.service")
+        assert shlex.split(web)[1:] == [word.replace("0.0.0.0", "127.0.0.1") for word in OURS["web"]["command"][1:]]
+        [worker] = starts("loyalty-worker@.service")
+        shown = shlex.split(worker.replace("%%", "\0").replace("%i", "wallet").replace("\0", "%"))
+        assert shown[1:] == OURS["worker-wallet"]["command"][1:]
+        [beat] = starts("loyalty-beat.service")
+        assert shlex.split(beat)[1:] == OURS["beat"]["command"][1:]
+
+    def test_writes_a_file_for_every_secret_that_it_names(self):
+        named = {Path(path).name for name, path in settings_on_the_page().items() if name.endswith("_FILE")}
+        script = block("Secrets and settings", "sh")
+
+        assert {name for name in named if name not in script} == set()
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Iterator[Installation]:
+    """Debian's servers if they are there, else those of the tests; the code as the image holds it."""
+    if list(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        monkeypatch.setattr(embedded, "_postgres_binaries", embedded._installed_postgres)
+    if server := shutil.which("valkey-server") or shutil.which("redis-server"):
+        monkeypatch.setattr(embedded, "_valkey_binary", lambda: Path(server))
+    with installation(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_the_page_leads_to_a_working_installation(site, tmp_path):
+    port = free_port()
+    places = {
+        "/opt/loyalty/.venv/bin": str(BIN),
+        "/opt/loyalty": str(site.folder),
+        "/etc/loyalty": str(tmp_path / "etc"),
+        "/run/loyalty": str(tmp_path / "run"),
+        "/var/backups/loyalty": str(tmp_path / "backups"),
+        "points.example.com": "points.bakery.test",
+        "points@example.com": "points@bakery.test",
+        "127.0.0.1:8000": f"127.0.0.1:{port}",
+        "redis://127.0.0.1:6379/0": site.environment["REDIS_URL"],
+        "127.0.0.1:5432": re.findall(r"@([^/]+)/", site.environment["DATABASE_URL"])[0],
+        "'.venv/bin/python": f"'{BIN / 'python'}",
+        "chgrp -R loyalty": ": no such group here:",
+    }
+
+    def here(text: str) -> str:
+        for there, place in places.items():
+            text = text.replace(there, place)
+        return text
+
+    # PostgreSQL and Valkey
+    with psycopg.connect(site.environment["DATABASE_URL"], autocommit=True) as superuser:
+        for statement in block("PostgreSQL and Valkey", "sql").strip().split(";\n"):
+            superuser.execute(statement.rstrip(";"))
+    # Secrets and settings
+    site.succeed(["sh", "-euc", here(block("Secrets and settings", "sh"))])
+    settings = {name: here(value) for name, value in settings_on_the_page().items()}
+    without_engines = {name: site.environment[name] for name in ("PATH", "HOME")}
+    site.environment = {**without_engines, **settings}
+
+    # Database, static files, first login
+    manage = [str(BIN / "python"), "manage.py"]
+    site.succeed([*manage, "collectstatic", "--noinput"])
+    site.succeed([*manage, "migrate", "--noinput"])
+    assert "are there" in site.succeed([*manage, "install_schedules"])
+    site.succeed(
+        [*manage, "createsuperuser", "--noinput", "--username=staff", "--email=staff@bakery.test"],
+        DJANGO_SUPERUSER_PASSWORD="correct-horse-battery",
+    )
+
+    # Units
+    for unit in ("loyalty-web.service", "loyalty-beat.service"):
+        site.start(unit, shlex.split(here(starts(unit)[0])))
+    for queue in ("default", "wallet", "notifications"):
+        [command] = starts("loyalty-worker@.service")
+        said = here(command).replace("%%", "\0").replace("%i", queue).replace("\0", "%")
+        site.start(f"loyalty-worker@{queue}", shlex.split(said))
+    secret = tmp_path / "etc" / "secrets" / "database_url"
+    site.environment["DATABASE_URL"] = secret.read_text().strip()  # for the tests' own questions
+    site.send_the_heartbeat_soon()
+    site.wait("/readyz", lambda: site.ask(port, "/readyz", Host="points.bakery.test")[0] == 200)
+    site.wait("the heartbeat", site.has_a_heartbeat)
+    del site.environment["DATABASE_URL"]
+
+    # Backups
+    for command in starts("loyalty-backup.service"):
+        site.succeed(shlex.split(here(command).replace("$$", "$").replace("%%", "%")))
+    assert len(list((tmp_path / "backups").glob("loyalty-*.dump"))) == 1
+
+    # Before the first customer
+    check = [*manage, "launch_check", "--backups", str(tmp_path / "backups")]
+    before = site.run(check)
+    assert codes(before.stdout) == {"merchant_missing", "apple_off", "google_off"}, before.stdout + before.stderr
+    site.succeed([*manage, "shell", "-c", A_MERCHANT])
+    after = site.run(check)
+    assert (after.returncode, codes(after.stdout)) == (1, {"apple_off", "google_off"}), after.stdout
+    assert site.succeed([*check, "--without=apple", "--without=google"]) == "Ready.\n"
+
+    # Watching it
+    [health] = starts("loyalty-health.service")
+    assert site.succeed(shlex.split(here(health))) == "Healthy.\n"
+    sign_in, page = site.ask(port, "/admin/login/", **{"Host": "points.bakery.test", "X-Forwarded-Proto": "https"})
+    assert (sign_in, b"csrfmiddlewaretoken" in page) == (200, True)
+    for name in list(site.processes):
+        assert site.stop(name, seconds=60) == 0
+
+
+def test_the_code_that_is_copied_is_all_that_a_host_needs():
+    assert {"manage.py", "gunicorn.conf.py", "loyalty_site", "loyalty", "wallet", "notifications"} == set(
+        copied_by_the_image()
+    )
