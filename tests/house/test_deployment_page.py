@@ -90,6 +90,7 @@ def test_the_page_leads_to_a_working_installation(site, tmp_path):
         "127.0.0.1:5432": re.findall(r"@([^/]+)/", site.environment["DATABASE_URL"])[0],
         "'.venv/bin/python": f"'{BIN / 'python'}",
         "chgrp -R loyalty": ": no such group here:",
+        "A-PASSWORD": "qW8-eRt5-zUi2-mNb7",
     }
 
     def here(text: str) -> str:
@@ -99,7 +100,7 @@ def test_the_page_leads_to_a_working_installation(site, tmp_path):
 
     # PostgreSQL and Valkey
     with psycopg.connect(site.environment["DATABASE_URL"], autocommit=True) as superuser:
-        for statement in block("PostgreSQL and Valkey", "sql").strip().split(";\n"):
+        for statement in here(block("PostgreSQL and Valkey", "sql")).strip().split(";\n"):
             superuser.execute(statement.rstrip(";"))
     # Secrets and settings
     site.succeed(["sh", "-euc", here(block("Secrets and settings", "sh"))])
