@@ -17,7 +17,7 @@ START_WEB = "import loyalty_site.wsgi; print('started')"
 
 
 @pytest.fixture
-def file(transactional_db, tmp_path) -> Path:
+def file(transactional_db, tmp_path: Path) -> Path:
     """The file of an active credential."""
     file = tmp_path / "google.json"
     file.write_bytes(b"{}")
