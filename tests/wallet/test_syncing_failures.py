@@ -91,7 +91,7 @@ def test_who_failed_is_written_down_with_the_reason(apns, merchant, no_waiting):
 
 def test_a_card_is_given_up_after_six_runs_and_revived_by_hand(apns, merchant, no_waiting):
     (wallet_pass,) = changed_cards(merchant, 1)
-    apns.when(BUSY)
+    apns.when(BUSY, token=tokens_of(wallet_pass)[0])
     waits, at = [], NOON
     while not (report := sync(at=at)).dead:
         wallet_pass.refresh_from_db()

@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 ("identifier", models.CharField(max_length=120)),
                 (
                     "failures_in_a_row",
-                    models.PositiveIntegerField(default=0, help_text="Of the transport, over all passes."),
+                    models.PositiveIntegerField(default=0, help_text="Calls, whichever pass they were about."),
                 ),
                 ("opened_at", models.DateTimeField(blank=True, null=True)),
                 ("code", models.CharField(blank=True, max_length=60)),

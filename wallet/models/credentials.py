@@ -87,7 +87,7 @@ class Breaker(models.Model):
 
     platform = models.CharField(max_length=6)
     identifier = models.CharField(max_length=120)
-    failures_in_a_row = models.PositiveIntegerField(default=0, help_text="Of the transport, over all passes.")
+    failures_in_a_row = models.PositiveIntegerField(default=0, help_text="Calls, whichever pass they were about.")
     opened_at = models.DateTimeField(null=True, blank=True)
     code = models.CharField(max_length=60, blank=True)
     reason = models.CharField(max_length=500, blank=True)

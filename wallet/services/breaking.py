@@ -45,11 +45,9 @@ def close_breaker(*, platform: str, identifier: str) -> None:
         log.info("wallet.breaker_closed", platform=platform, identifier=identifier)
 
 
-def note_failures(breaker: Breaker, count: int) -> None:
-    """Carry over to the next run how many passes in a row could not be told; 0 after one could."""
-    if count or breaker.failures_in_a_row:
-        Breaker.objects.filter(pk=breaker.pk).update(failures_in_a_row=count)
-        breaker.failures_in_a_row = count
+def note_failures(breaker: Breaker) -> None:
+    """Carry over to the next run how many calls in a row have failed."""
+    Breaker.objects.filter(pk=breaker.pk).update(failures_in_a_row=breaker.failures_in_a_row)
 
 
 def is_probe_due(breaker: Breaker, *, at: datetime) -> bool:

@@ -127,11 +127,10 @@ class Lane:
         self.room = Room(most=teller.most_at_once)
         self.stopped = asyncio.Event()
         self.probing = asyncio.Lock()
-        self.is_trusted = False  # a probe of this run found all well
+        self.is_trusted = False  # a probe of this run found the credential well
         self.seen: set[int] = set()
         self.calls_left: dict[int, int] = {}  # of each pass in hand
         self.causes: dict[int, Outcome] = {}  # why a pass in hand has failed
-        self.troubled: set[int] = set()  # calls that failed since the last that did not
         self.told: list[Taken] = []  # and not yet written down
         self.gone: list[tuple[Call, Outcome]] = []
         self.calls_ended = 0
@@ -191,7 +190,7 @@ class Lane:
             finally:
                 ended.set()
         if not self.stopped.is_set():
-            await in_database(breaking.note_failures)(self.breaker, self._failures_in_a_row())
+            await in_database(breaking.note_failures)(self.breaker)
 
     async def _begin_all(self, calls: asyncio.TaskGroup) -> None:
         """Claim what is due, in batches, and begin the calls about it. Each pass is had once in a run."""
@@ -257,13 +256,16 @@ class Lane:
     async def _attempt(self, call: Call) -> Outcome:
         try:
             outcome = await self._perform(call)
+            # In its place: while a probe looks whether this is an outage, no other call begins.
+            await self._learn(outcome)
         finally:
             await self.room.leave()
-        await self._learn(call, outcome)
         return outcome
 
     async def _perform(self, call: Call) -> Outcome:
-        """The outcome of the call; that of a lane that was stopped meanwhile is not waited for."""
+        """The outcome of the call. Once the lane is stopped none is made, and none that was begun is waited for."""
+        if self.stopped.is_set():
+            return STOPPED
         performing = asyncio.ensure_future(call.perform())
         stopping = asyncio.ensure_future(self.stopped.wait())
         try:
@@ -285,41 +287,36 @@ class Lane:
         )
         return Outcome(Kind.TROUBLE, claiming.UNEXPECTED, f"{type(error).__name__} while it was told.")
 
-    async def _learn(self, call: Call, outcome: Outcome) -> None:
+    async def _learn(self, outcome: Outcome) -> None:
         """What an outcome says about the platform and the credential, beyond this one call."""
         if outcome.kind in (Kind.DONE, Kind.GONE):
             await self.room.widen()
-            self.troubled.clear()
             self.breaker.failures_in_a_row = 0
         elif outcome.kind is Kind.TROUBLE and outcome.code not in (claiming.UNEXPECTED, STOPPED.code):
             self.room.narrow()
-            self.troubled.add(id(call))
+            self.breaker.failures_in_a_row += 1
             await self._open_unless_well(outcome)
         elif outcome.kind is Kind.CREDENTIAL:
             await self._open_unless_well(outcome)
         elif outcome.retry_after_seconds > LONGEST_WAIT_SECONDS and self.teller.throttles_all:
             await self._open(outcome, probe_after=timedelta(seconds=outcome.retry_after_seconds))
 
-    def _failures_in_a_row(self) -> int:
-        return self.breaker.failures_in_a_row + len(self.troubled)
-
     async def _open_unless_well(self, cause: Outcome) -> None:
-        """Open the breaker if a probe confirms the cause. A probe that finds all well is believed once in a run."""
+        """Open the breaker if a probe confirms the cause. If it finds all well, it is about some cards only."""
         async with self.probing:
             if self.stopped.is_set() or not self._is_serious(cause):
                 return
-            if not self.is_trusted and (await self._probe()).is_done:
+            if (await self._probe()).is_done:
                 self.is_trusted = True
-                self.troubled.clear()
                 self.breaker.failures_in_a_row = 0
             else:
                 await self._open(cause)
 
     def _is_serious(self, cause: Outcome) -> bool:
-        """Whether it is about more than the one call, as far as this run knows."""
+        """Whether it may be about more than this one call."""
         if cause.kind is Kind.CREDENTIAL:
             return not self.is_trusted
-        return self._failures_in_a_row() >= breaking.FAILURES_TO_OPEN
+        return self.breaker.failures_in_a_row >= breaking.FAILURES_TO_OPEN
 
     async def _probe(self) -> Outcome:
         try:
