@@ -24,6 +24,8 @@ def passes_in_every_state(merchant, chance):
             status=chance.choice(Pass.Status.values),
             synced_version=card.balance.version - chance.choice([0, 0, 1]),
             synced_look=card.program.version - chance.choice([0, 0, 1]),
+            tried_version=card.balance.version - chance.choice([0, 1]),
+            tried_look=card.program.version - chance.choice([0, 0, 1]),
             dead_at=chance.choice([None, None, None, NOON]),
             next_attempt_at=chance.choice([None, NOON - timedelta(minutes=1), NOON + timedelta(minutes=1)]),
             lease_until=chance.choice([None, None, NOON - timedelta(minutes=1), NOON + timedelta(minutes=1)]),

@@ -190,6 +190,14 @@ class Migration(migrations.Migration):
                 ),
                 ("created_at", models.DateTimeField()),
                 ("synced_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "tried_version",
+                    models.PositiveIntegerField(default=0, help_text="The balance that could not be told last."),
+                ),
+                (
+                    "tried_look",
+                    models.PositiveIntegerField(default=0, help_text="The look that could not be told last."),
+                ),
                 ("attempts", models.PositiveSmallIntegerField(default=0, help_text="Runs in a row that failed.")),
                 ("next_attempt_at", models.DateTimeField(blank=True, help_text="Not before then.", null=True)),
                 (
@@ -432,18 +440,6 @@ class Migration(migrations.Migration):
                     ),
                 ],
             },
-        ),
-        migrations.AddIndex(
-            model_name="pass",
-            index=models.Index(
-                condition=models.Q(
-                    models.Q(("platform", "apple"), ("saved", True), _connector="OR"),
-                    ("dead_at", None),
-                    models.Q(("status", "removed"), _negated=True),
-                ),
-                fields=["issued_under", "card"],
-                name="pass_kept_true",
-            ),
         ),
         migrations.AddIndex(
             model_name="pass",

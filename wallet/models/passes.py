@@ -28,8 +28,7 @@ class PassQuerySet(models.QuerySet["Pass"]):
         return cards.select_related("card__balance", "card__customer", "card__program__merchant")
 
     def synced(self) -> PassQuerySet:
-        """Passes that are kept true: phones may have them, and nobody gave them up."""
-        # In the words of the index pass_kept_true.
+        """Passes that phones may have, and that nobody gave up."""
         return self.in_phones().filter(dead_at=None)
 
     def failing(self) -> PassQuerySet:
@@ -55,10 +54,15 @@ class PassQuerySet(models.QuerySet["Pass"]):
         )
 
     def due(self, at: datetime) -> PassQuerySet:
-        """Stale passes to sync now: not put off, and in nobody's hands."""
-        return self.stale().filter(
-            Q(next_attempt_at=None) | Q(next_attempt_at__lte=at), Q(lease_until=None) | Q(lease_until__lte=at)
-        )
+        """Passes to sync now: older than their card or its program, in nobody's hands, and not put off or given up.
+
+        What was put off or given up is tried again at once when the card changes.
+        """
+        is_behind = Q(synced_version__lt=F("card__balance__version")) | Q(synced_look__lt=F("look"))
+        is_new = Q(tried_version__lt=F("card__balance__version")) | Q(tried_look__lt=F("look"))
+        is_its_time = Q(next_attempt_at=None) | Q(next_attempt_at__lte=at)
+        is_free = Q(lease_until=None) | Q(lease_until__lte=at)
+        return self.in_phones().with_look().filter(is_behind, is_free, is_new | (is_its_time & Q(dead_at=None)))
 
 
 class Pass(models.Model):
@@ -96,6 +100,8 @@ class Pass(models.Model):
     modified_at = models.DateTimeField(help_text="Apple's Last-Modified: whole seconds, grows with each change.")
     created_at = models.DateTimeField()
     synced_at = models.DateTimeField(null=True, blank=True)
+    tried_version = models.PositiveIntegerField(default=0, help_text="The balance that could not be told last.")
+    tried_look = models.PositiveIntegerField(default=0, help_text="The look that could not be told last.")
     attempts = models.PositiveSmallIntegerField(default=0, help_text="Runs in a row that failed.")
     next_attempt_at = models.DateTimeField(null=True, blank=True, help_text="Not before then.")
     lease_until = models.DateTimeField(null=True, blank=True, help_text="Until when one run has it to itself.")
@@ -118,11 +124,6 @@ class Pass(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["issued_under", "card"],
-                condition=(Q(platform="apple") | Q(saved=True)) & Q(dead_at=None) & ~Q(status="removed"),
-                name="pass_kept_true",
-            ),
             models.Index(fields=["id"], condition=~Q(last_error_code=""), name="pass_failing"),
         ]
 

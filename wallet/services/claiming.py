@@ -117,10 +117,12 @@ SELECT id FROM (
     JOIN loyalty_program program ON program.id = balance.program_id
     LEFT JOIN wallet_artwork artwork ON artwork.program_id = program.id
     WHERE pass.platform = %(platform)s AND pass.issued_under = %(identifier)s
-      AND (pass.platform = 'apple' OR pass.saved) AND pass.dead_at IS NULL AND pass.status <> 'removed'
+      AND (pass.platform = 'apple' OR pass.saved) AND pass.status <> 'removed'
       AND (pass.synced_version < balance.version
            OR pass.synced_look < program.version + coalesce(artwork.version, 0))
-      AND (pass.next_attempt_at IS NULL OR pass.next_attempt_at <= %(at)s)
+      AND (pass.tried_version < balance.version
+           OR pass.tried_look < program.version + coalesce(artwork.version, 0)
+           OR pass.dead_at IS NULL AND (pass.next_attempt_at IS NULL OR pass.next_attempt_at <= %(at)s))
       AND (pass.lease_until IS NULL OR pass.lease_until <= %(at)s)
       AND (%(merchant)s::bigint IS NULL OR program.merchant_id = %(merchant)s)
       AND (%(cards)s::bigint[] IS NULL OR pass.card_id = ANY(%(cards)s))
@@ -230,6 +232,8 @@ def put_off(one: Taken, failure: Outcome, *, at: datetime) -> bool:
     values: dict[str, Any] = {"dead_at": at} if is_dead else {"next_attempt_at": _next_attempt(attempts, failure, at)}
     _held(one).update(
         attempts=attempts,
+        tried_version=one.version,
+        tried_look=one.look,
         lease_until=None,
         last_error_code=failure.code[:60],
         last_error=failure.reason[:500],
