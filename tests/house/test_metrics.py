@@ -345,7 +345,8 @@ class TestMessages:
 
 class TestTheWallet:
     def test_tells_when_credentials_in_use_expire_with_their_intermediates(self):
-        wwdr = credential("wwdr", status="staged", valid_until=ago(days=-20))
+        wwdr = credential("wwdr", valid_until=ago(days=-20))
+        credential("wwdr", identifier="Of the same name, and has issued nothing", valid_until=ago(days=-10))
         credential(valid_until=ago(days=-40), issuer=wwdr)
         credential(identifier="pass.com.example.other", valid_until=ago(days=-30))
         credential(status="retired", identifier="pass.com.example.old", valid_until=ago(days=5))

@@ -40,7 +40,8 @@ def _account(number: int) -> bytes:
 
 def make_intermediate(pki: Pki) -> Credential:
     certificate = pki.intermediate.certificate
-    name = str(certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value)
+    common_name = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+    name = f"{common_name!s} ({certificate.fingerprint(hashes.SHA256()).hex()[:8]})"
     return Credential.objects.create(
         kind=Credential.Kind.WWDR,
         identifier=name,

@@ -60,7 +60,7 @@ def test_from_files_to_passes_that_can_be_made(files, apns, google, apple_creden
 
     assert wwdr == (
         f"Imported as number {number('wwdr')}: Apple's intermediate certificate "
-        "Example Worldwide Developer Relations G4, version 1.\n"
+        f"{Credential.objects.get(kind='wwdr').identifier}, version 1.\n"
     )
     assert apple.endswith(f"Use it with: manage.py wallet_credentials activate {number('apple')}\n")
     assert run("activate", number("apple")) == f"In use: Pass Type ID certificate {PASS_TYPE}, version 1.\n"
@@ -166,6 +166,14 @@ class TestSwitching:
 
     def test_revokes(self, staged):
         assert run("revoke", staged.pk) == f"Never used again: {staged}.\n"
+
+    def test_revokes_an_intermediate_until_it_is_imported_again(self, files, intermediate):
+        assert run("revoke", intermediate.pk) == f"No longer in use: {intermediate}.\n"
+
+        said = run("import", "wwdr", files / "wwdr.cer")
+
+        intermediate.refresh_from_db()
+        assert said == f"Back in use: number {intermediate.pk}, {intermediate}.\n"
 
 
 class TestLooking:

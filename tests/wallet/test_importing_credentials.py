@@ -262,7 +262,8 @@ class TestAnIntermediate:
 
         credential = import_wwdr(certificate=der, actor=ACTOR, at=NOON)
 
-        assert credential.identifier == "Example Worldwide Developer Relations G4"
+        begins = credential.fingerprint[:8]
+        assert credential.identifier == f"Example Worldwide Developer Relations G4 ({begins})"
         assert (credential.status, credential.sealed_secret) == ("active", "")
 
     def test_lets_in_what_it_has_issued(self, pki):
@@ -272,13 +273,33 @@ class TestAnIntermediate:
 
         assert bring_in(shared_identity()).issuer == Credential.objects.get(kind=Credential.Kind.WWDR)
 
-    def test_takes_the_place_of_another_of_its_name(self, pki):
+    def test_leaves_another_of_its_name_in_use(self, pki):
         first = import_wwdr(certificate=pki.intermediate.certificate_pem, actor=ACTOR, at=NOON)
-        second = import_wwdr(certificate=make_pki().intermediate.certificate_pem, actor=ACTOR, at=NOON)
+        foreign = import_wwdr(certificate=make_pki().intermediate.certificate_pem, actor=ACTOR, at=NOON)
 
         first.refresh_from_db()
-        assert [(row.version, row.status) for row in (first, second)] == [(1, "retired"), (2, "active")]
+        assert [(row.version, row.status) for row in (first, foreign)] == [(1, "active"), (1, "active")]
+        assert first.identifier != foreign.identifier
         assert bring_in(shared_identity()).issuer == first
+
+    @pytest.mark.parametrize("status", ["revoked", "retired"])
+    def test_that_went_out_of_use_is_back_when_it_is_imported_again(self, pki, status):
+        first = import_wwdr(certificate=pki.intermediate.certificate_pem, actor=ACTOR, at=NOON)
+        Credential.objects.update(status=status)
+
+        again = import_wwdr(certificate=pki.intermediate.certificate_pem, actor="Ben", at=NOON + DAY)
+
+        assert again == first == Credential.objects.get()
+        assert (again.status, again.activated_by, again.activated_at) == ("active", "Ben", NOON + DAY)
+        assert bring_in(shared_identity()).issuer == first
+
+    def test_that_is_in_use_already_is_refused(self, pki):
+        first = import_wwdr(certificate=pki.intermediate.certificate_pem, actor=ACTOR, at=NOON)
+
+        with pytest.raises(CredentialRefused, match="It is there already") as refusal:
+            import_wwdr(certificate=pki.intermediate.certificate_pem, actor=ACTOR, at=NOON)
+
+        assert refusal.value.sentence == f"It is there already: {first}, active."
 
     def test_that_issues_nothing_is_refused(self):
         with pytest.raises(CredentialRefused, match="issues no others"):

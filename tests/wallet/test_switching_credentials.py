@@ -18,7 +18,7 @@ from tests.wallet.syncing import cards_in_phones, change, points_at_google, sync
 from wallet.errors import CredentialNotFound, CredentialNotUsable
 from wallet.models import Breaker, Credential, Platform
 from wallet.services import opening
-from wallet.services.credentials import activate, revoke, rollback
+from wallet.services.credentials import activate, import_wwdr, revoke, rollback
 
 pytestmark = pytest.mark.usefixtures("db", "wallet_settings")
 ACTOR = "Ana (command line)"
@@ -248,3 +248,32 @@ class TestARevokedOne:
 
         with pytest.raises(CredentialNotUsable, match="There is no previous version"):
             go_back()
+
+
+class TestAnIntermediateThatIsRevoked:
+    @pytest.mark.parametrize("status", ["staged", "active", "previous"])
+    def test_stays_while_one_that_it_issued_could_be_used(self, apple_credential, intermediate, status):
+        Credential.objects.filter(pk=apple_credential.pk).update(status=status)
+
+        with pytest.raises(CredentialNotUsable) as refusal:
+            revoke(credential_id=intermediate.pk)
+
+        assert f"It issued {apple_credential} ({status}). Revoke what it issued first." in refusal.value.sentence
+        intermediate.refresh_from_db()
+        assert intermediate.status == "active"
+
+    @pytest.mark.parametrize("status", ["retired", "revoked"])
+    def test_goes_when_nothing_that_it_issued_is_needed(self, apple_credential, intermediate, status):
+        Credential.objects.filter(pk=apple_credential.pk).update(status=status)
+
+        assert revoke(credential_id=intermediate.pk).status == "revoked"
+
+    def test_has_to_come_back_before_a_retired_one_of_its_can(self, apns, apple_credential, intermediate):
+        Credential.objects.filter(pk=apple_credential.pk).update(status="retired")
+        revoke(credential_id=intermediate.pk)
+
+        with pytest.raises(CredentialNotUsable, match="Import that one again first"):
+            use(apple_credential)
+
+        import_wwdr(certificate=intermediate.certificate.encode(), actor=ACTOR, at=NOON)
+        assert use(apple_credential).status == "active"

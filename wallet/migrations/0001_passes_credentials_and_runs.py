@@ -345,7 +345,7 @@ class Migration(migrations.Migration):
                 (
                     "identifier",
                     models.CharField(
-                        help_text="The pass type, the issuer, or the common name of an intermediate certificate.",
+                        help_text="The pass type, the issuer, or an intermediate's name with the beginning of its fingerprint.",
                         max_length=120,
                     ),
                 ),

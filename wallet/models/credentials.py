@@ -30,7 +30,8 @@ class Credential(models.Model):
 
     kind = models.CharField(max_length=6, choices=Kind.choices)
     identifier = models.CharField(
-        max_length=120, help_text="The pass type, the issuer, or the common name of an intermediate certificate."
+        max_length=120,
+        help_text="The pass type, the issuer, or an intermediate's name with the beginning of its fingerprint.",
     )
     version = models.PositiveIntegerField()
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.STAGED)

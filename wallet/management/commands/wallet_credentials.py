@@ -57,6 +57,9 @@ class Command(LoyaltyCommand):
 
     def _import(self, options: dict[str, Any], now: datetime) -> None:
         credential = brought_in(options, now)
+        if credential.imported_at < now:
+            self.stdout.write(f"Back in use: number {credential.pk}, {credential}.")
+            return
         self.stdout.write(f"Imported as number {credential.pk}: {credential}.")
         days = credential.days_left(now)
         if days is not None and days < WARNED_DAYS_LEFT:
@@ -100,7 +103,8 @@ class Command(LoyaltyCommand):
 
     def _revoke(self, options: dict[str, Any], now: datetime) -> None:
         credential = credentials.revoke(credential_id=options["number"])
-        self.stdout.write(f"Never used again: {credential}.")
+        said = "No longer in use" if credential.kind == Credential.Kind.WWDR else "Never used again"
+        self.stdout.write(f"{said}: {credential}.")
 
     def _reseal(self, options: dict[str, Any], now: datetime) -> None:
         self.stdout.write(f"Secrets sealed with the newest key: {credentials.reseal_all()}")

@@ -50,9 +50,13 @@ def revoke(*, credential_id: int) -> Credential:
 
     If it was active, its platform is off until another version is activated.
 
+    An intermediate goes only when none is left that it issued and that could still be used. It has no key of ours, so
+    importing it again brings it back.
+
     Raises:
         CredentialNotFound: there is none with this number.
         NothingToChange: it is revoked already.
+        CredentialNotUsable: it is the intermediate of a certificate that is staged, active or previous.
     """
     with one_change_at_a_time():
         credential = Credential.objects.filter(pk=credential_id).first()
@@ -60,6 +64,7 @@ def revoke(*, credential_id: int) -> Credential:
             raise CredentialNotFound(f"There is no credential {credential_id}.")
         if credential.status == Status.REVOKED:
             raise NothingToChange(f"{credential} is revoked already.")
+        _require_not_needed(credential)
         credential.status = Status.REVOKED
         credential.save(update_fields=["status"])
     log.warning("wallet.credential_revoked", credential_id=credential.pk)
@@ -89,6 +94,17 @@ def _require_usable(credential: Credential) -> None:
         raise NothingToChange(f"{credential} is active already.")
     if credential.status == Status.REVOKED:
         raise CredentialNotUsable(f"{credential} is revoked. Import another one.")
+    if credential.issuer and credential.issuer.status == Status.REVOKED:
+        raise CredentialNotUsable(f"{credential.issuer}, which issued it, is revoked. Import that one again first.")
+
+
+def _require_not_needed(issuer: Credential) -> None:
+    needing = Credential.objects.filter(issuer=issuer, status__in=(Status.STAGED, Status.ACTIVE, Status.PREVIOUS))
+    if issued := [f"{one} ({one.status})" for one in needing.order_by("identifier", "version")]:
+        raise CredentialNotUsable(
+            f"{issuer} was not revoked, because passes are or could be signed under it. "
+            f"It issued {' and '.join(issued)}. Revoke what it issued first."
+        )
 
 
 def _make_active(credential: Credential, *, actor: str, at: datetime) -> None:

@@ -71,11 +71,16 @@ def import_apple(
 def import_wwdr(*, certificate: bytes, actor: str, at: datetime) -> Credential:
     """Keep one of Apple's intermediate certificates. It is public, and needs no activation.
 
+    Others stay in use beside it, also of the same name, which anybody can give to a certificate. One that was taken out
+    of use before is back in use.
+
     Raises:
-        CredentialRefused: it is none, is not valid now, or is there already.
+        CredentialRefused: it is none, is not valid now, or is in use already.
     """
     found = certificates.read_certificate(certificate)
     _refuse(certificates.intermediate_problems(found, at=at))
+    if returned := _back_in_use(found, actor=actor, at=at):
+        return returned
     return _keep(
         Credential(
             kind=Kind.WWDR,
@@ -123,12 +128,30 @@ def _keep(credential: Credential) -> Credential:
     with one_change_at_a_time():
         if twin := versions.filter(fingerprint=credential.fingerprint).first():
             raise CredentialRefused(f"It is there already: {twin}, {twin.get_status_display().lower()}.")
-        if credential.status == Status.ACTIVE:
-            versions.filter(status=Status.ACTIVE).update(status=Status.RETIRED)
+        if credential.issuer_id and _status_now(credential.issuer_id) == Status.REVOKED:
+            raise CredentialRefused(f"{credential.issuer} was revoked meanwhile. Import that one again first.")
         credential.version = (versions.aggregate(newest=Max("version"))["newest"] or 0) + 1
         credential.save(force_insert=True)
     log.info("wallet.credential_imported", credential_id=credential.pk, kind=credential.kind)
     return credential
+
+
+def _back_in_use(certificate: x509.Certificate, *, actor: str, at: datetime) -> Credential | None:
+    """The same intermediate as it was kept before, active again."""
+    out_of_use = Credential.objects.filter(kind=Kind.WWDR, status__in=(Status.RETIRED, Status.REVOKED))
+    with one_change_at_a_time():
+        credential = out_of_use.filter(fingerprint=_fingerprint(certificate)).first()
+        if credential is None:
+            return None
+        credential.identifier = _full_name(certificate)
+        credential.status, credential.activated_at, credential.activated_by = Status.ACTIVE, at, actor
+        credential.save(update_fields=["identifier", "status", "activated_at", "activated_by"])
+    log.info("wallet.credential_returned", credential_id=credential.pk)
+    return credential
+
+
+def _status_now(credential_id: int) -> str:
+    return Credential.objects.values_list("status", flat=True).get(pk=credential_id)
 
 
 def _require_settings(*names: str) -> None:
@@ -174,17 +197,25 @@ def _facts(certificate: x509.Certificate) -> dict[str, Any]:
     return {
         "subject": certificate.subject.rfc4514_string()[:500],
         "serial": f"{certificate.serial_number:X}",
-        "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(),
+        "fingerprint": _fingerprint(certificate),
         "valid_from": certificate.not_valid_before_utc,
         "valid_until": certificate.not_valid_after_utc,
         "certificate": certificate.public_bytes(Encoding.PEM).decode(),
     }
 
 
+def _fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
 def _full_name(certificate: x509.Certificate) -> str:
-    """Apple's intermediates share their common name; the unit says of which generation they are."""
+    """Apple's intermediates share their common name, and the unit says of which generation they are.
+
+    The beginning of the fingerprint tells them from others that bear the same names.
+    """
     units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
-    return " ".join([certificates.common_name(certificate), *(str(unit.value) for unit in units)])[:120]
+    name = " ".join([certificates.common_name(certificate), *(str(unit.value) for unit in units)])
+    return f"{name[:108]} ({_fingerprint(certificate)[:8]})"
 
 
 def _key_pem(key: RSAPrivateKey) -> bytes:
