@@ -17,6 +17,7 @@ from django.core.management.base import CommandError
 
 LOCAL = Path(settings.BASE_DIR) / ".local"
 START_SECONDS = 30
+EXPENDABLE = ("wallet-platforms", "mail")
 
 
 def free_port(wanted: int) -> int:
@@ -67,16 +68,21 @@ class Site:
         return LOCAL / "logs"
 
     def start_wallet_platforms(self) -> None:
-        """Stand in for Apple, Google and a phone, unless this installation is set up for the real ones."""
+        """Stand in for Apple, Google and a phone, unless this installation is set up for the real ones.
+
+        Raises:
+            CommandError: they did not start.
+        """
         is_set_up = settings.APPLE_PASS_TYPE_ID or settings.GOOGLE_ISSUER_ID
         if is_set_up and not os.environ.get("LOYALTY_WALLET_STAND_INS"):
             return
         written = self.wallet_folder / "environment"
         written.unlink(missing_ok=True)
-        self._start("wallet-platforms", ["tests.fakes.wallet_platforms", str(self.wallet_folder)])
+        self._start("wallet-platforms", ["tests.fakes.wallet_platforms", str(self.wallet_folder), self.address])
         self._wait("The stand-ins of Apple and Google", "wallet-platforms", written.exists)
-        lines = written.read_text().splitlines()
-        self.environment |= dict(line.split("=", 1) for line in lines)
+        text = written.read_text()
+        self._stack.callback(_remove, written, text)
+        self.environment |= dict(line.split("=", 1) for line in text.splitlines())
 
     def manage(self, *arguments: str) -> str:
         """Run a command as an operator would, and return what it prints.
@@ -111,13 +117,18 @@ class Site:
     def start_beat(self) -> None:
         self._start("beat", ["celery", "-A", "loyalty_site", "beat", "--pidfile="])
 
-    def wait(self) -> str:
-        """Wait until one of the processes ends, and return its name."""
+    def wait(self, tell: Callable[[str], object]) -> str:
+        """Wait until a process ends that the site cannot be without, and return its name; `tell` hears of others."""
         while True:
-            for name, process in self._processes.items():
-                if process.poll() is not None:
+            for name in self._ended():
+                if name not in EXPENDABLE:
                     return name
+                del self._processes[name]
+                tell(f"{name} has ended; {self.logs / name}.log says why. The site goes on without it.")
             time.sleep(0.5)
+
+    def _ended(self) -> list[str]:
+        return [name for name, process in self._processes.items() if process.poll() is not None]
 
     def _start(self, name: str, module_and_arguments: Sequence[str]) -> None:
         self._processes[name] = self._stack.enter_context(
@@ -129,6 +140,8 @@ class Site:
         while time.monotonic() < deadline:
             if is_there():
                 return
+            if name in self._ended():
+                break
             time.sleep(0.1)
         raise CommandError(f"{what} did not start; {self.logs / name}.log says why.")
 
@@ -138,6 +151,12 @@ class Site:
                 return True
         except (urllib.error.URLError, OSError):
             return False
+
+
+def _remove(written: Path, text: str) -> None:
+    """Take back what commands would read, unless another site has put its own there."""
+    if written.exists() and written.read_text() == text:
+        written.unlink()
 
 
 @contextmanager
