@@ -7,6 +7,7 @@ from cryptography.fernet import Fernet
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from django.core.management import CommandError, call_command
 
+from tests.factories import NOON
 from tests.fakes.apns import answer
 from tests.fakes.pki import DAY, ISSUER_ID, PASS_TYPE, shared_pki
 from tests.wallet.credentials import make_apple_credential, shared_account, shared_identity
@@ -130,6 +131,22 @@ class TestImporting:
         assert said.startswith("The password does not open this .p12 file.")
         assert "\n" not in said
 
+    @pytest.mark.parametrize("password", [b"\xff\xfe", b"sec\0ret\n"])
+    def test_says_in_one_line_that_a_password_is_no_text(self, files, password):
+        (files / "password").write_bytes(password)
+
+        said = refused("import", "apple", files / "pass.p12", "--password-file", files / "password")
+
+        assert said == "The password is no text in UTF-8. Save its file anew as plain text in UTF-8."
+
+    @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+    def test_tells_a_certificate_from_a_p12_file(self, files, encoding):
+        (files / "pass.cer").write_bytes(shared_identity().certificate.public_bytes(encoding))
+
+        said = refused("import", "apple", files / "pass.cer")
+
+        assert said == "This is no .p12 file; name its key with --key or --secret-file."
+
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
@@ -137,6 +154,9 @@ class TestImporting:
             (["wwdr"], "Name the file of the certificate."),
             (["google"], "Name the JSON file"),
             (["google", "google.json", "--secret-file", "google.json"], "Name the JSON file"),
+            (["google", "google.json", "--key", "key.pem"], "Leave out --key"),
+            (["google", "google.json", "--password-file", "password"], "Leave out --key and --password-file."),
+            (["wwdr", "wwdr.cer", "--key", "key.pem"], "An intermediate has no key here."),
             (["apple", "pass.pem", "--key", "key.pem", "--secret-file", "key.pem"], "either with --key"),
             (["apple", "nothing.p12", "--password-file", "password"], "cannot be read: No such file or directory."),
         ],
@@ -186,6 +206,11 @@ class TestLooking:
         assert first.endswith(" days left")
         assert "  staged  " in second
         assert third.split("  ")[-2] == "active"
+
+    def test_says_when_one_that_is_over_expired(self, apple_credential, intermediate):
+        Credential.objects.filter(pk=apple_credential.pk).update(valid_until=NOON)
+
+        assert run("list").splitlines()[0].endswith("  active  expired on 2026-03-02")
 
     def test_lists_for_programs_without_a_secret(self, apple_credential, google_credential):
         rows = json.loads(run("list", "--json"))

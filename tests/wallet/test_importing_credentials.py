@@ -214,7 +214,8 @@ class TestAGoogleKey:
         ("content", "says"),
         [
             (b"", "no JSON file"),
-            (b"[]", "no JSON file"),
+            (b"[" * 100_000, "no JSON file"),
+            (b"[]", "This is JSON, but no key"),
             (json.dumps({"type": "authorized_user", "client_id": "x"}).encode(), 'of type "authorized_user"'),
             (json.dumps({"web": {}}).encode(), "of type"),
             (json.dumps({"type": "service_account"}).encode(), "has no client_email"),

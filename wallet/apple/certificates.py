@@ -23,13 +23,14 @@ def read_p12(data: bytes, password: bytes) -> tuple[x509.Certificate, RSAPrivate
     Raises:
         CredentialRefused: it is no such file, lacks one of the two, or has another password.
     """
+    _require_text(password)
     try:
         key, certificate, _ = pkcs12.load_key_and_certificates(data, password)
     except ValueError as error:
         if "password" in str(error).lower():
             raise CredentialRefused("The password does not open this .p12 file. Give the one of its export.") from None
         raise CredentialRefused("The file is no .p12 file. Export certificate and key together.") from None
-    except UnsupportedAlgorithm:
+    except (UnsupportedAlgorithm, TypeError):
         raise CredentialRefused("The .p12 file is encrypted in an unknown way. Export it again.") from None
     if key is None or certificate is None:
         lacking = "private key" if key is None else "certificate that belongs to its key"
@@ -43,7 +44,17 @@ def read_pem(certificate: bytes, *, key: bytes, password: bytes = b"") -> tuple[
     Raises:
         CredentialRefused: one of them cannot be read; the sentence says which.
     """
+    _require_text(password)
     return read_certificate(certificate), _read_key(key, password)
+
+
+def is_certificate(data: bytes) -> bool:
+    """Whether this is a certificate by itself, in PEM or DER, and so no .p12 file."""
+    try:
+        read_certificate(data)
+    except CredentialRefused:
+        return False
+    return True
 
 
 def read_certificate(data: bytes) -> x509.Certificate:
@@ -108,6 +119,16 @@ def belong_together(certificate: x509.Certificate, key: RSAPrivateKey) -> bool:
 
 def common_name(certificate: x509.Certificate) -> str:
     return _attribute(certificate, NameOID.COMMON_NAME)
+
+
+def _require_text(password: bytes) -> None:
+    """Others make cryptography panic, with the password in what it says."""
+    try:
+        is_text = "\0" not in password.decode()
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise CredentialRefused("The password is no text in UTF-8. Save its file anew as plain text in UTF-8.")
 
 
 def _read_key(data: bytes, password: bytes) -> RSAPrivateKey:

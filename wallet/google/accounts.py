@@ -140,10 +140,14 @@ def _json_of(answer: httpx2.Response) -> Mapping[str, Any]:
 def _fields_of(content: bytes) -> dict[str, str]:
     try:
         fields = json.loads(content)
-    except ValueError:
-        fields = None
+    except (ValueError, RecursionError):
+        raise CredentialRefused(
+            "This is no JSON file. Create a key of type JSON for the service account and use that."
+        ) from None
     if not isinstance(fields, dict):
-        raise CredentialRefused("This is no JSON file. Create a key of type JSON for the service account and use that.")
+        raise CredentialRefused(
+            "This is JSON, but no key of a service account. Create a key of type JSON for it and use that."
+        )
     if fields.get("type") != "service_account":
         raise CredentialRefused(
             f'The file is of type "{str(fields.get("type", "unknown"))[:40]}" and not "service_account". '

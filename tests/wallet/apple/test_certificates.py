@@ -17,6 +17,8 @@ from wallet.apple import certificates
 from wallet.errors import CredentialRefused
 
 NOW = datetime.now(UTC)
+# As an editor of Windows saves them, cut off, and with a byte too much.
+BROKEN_PASSWORDS = [b"\xff\xfe", "\ufeffsecret".encode("utf-16-le"), "pässwörd".encode("latin-1"), b"secret\0", b"\0"]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,14 @@ class TestAP12File:
         with pytest.raises(CredentialRefused, match=r"The password does not open this \.p12 file\."):
             certificates.read_p12(identity.p12(b"secret"), password)
 
+    @pytest.mark.parametrize("password", BROKEN_PASSWORDS)
+    def test_with_a_password_that_is_no_text_says_so_without_it(self, identity, password):
+        with pytest.raises(CredentialRefused) as refusal:
+            certificates.read_p12(identity.p12(b"secret"), password)
+
+        assert refusal.value.sentence.startswith("The password is no text in UTF-8.")
+        assert "secret" not in refusal.value.sentence
+
     @pytest.mark.parametrize("end", [0, 1, 100, -1])
     def test_that_is_none_or_was_cut_short_says_so(self, identity, end):
         with pytest.raises(CredentialRefused, match=r"The file is no \.p12 file\."):
@@ -108,6 +118,11 @@ class TestPemFiles:
     )
     def test_whose_password_is_not_the_one_say_so(self, identity, password, says):
         with pytest.raises(CredentialRefused, match=says):
+            certificates.read_pem(identity.certificate_pem, key=protected_key(identity, b"secret"), password=password)
+
+    @pytest.mark.parametrize("password", BROKEN_PASSWORDS)
+    def test_whose_password_is_no_text_say_so(self, identity, password):
+        with pytest.raises(CredentialRefused, match=r"The password is no text in UTF-8\."):
             certificates.read_pem(identity.certificate_pem, key=protected_key(identity, b"secret"), password=password)
 
     def test_whose_key_is_none_say_so(self, identity):

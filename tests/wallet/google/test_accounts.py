@@ -39,7 +39,8 @@ def test_an_account_is_what_its_file_says():
     [
         (b"", "This is no JSON file."),
         (b"\xff\xfe", "This is no JSON file."),
-        (b"[]", "This is no JSON file."),
+        (b"[" * 100_000, "This is no JSON file."),
+        (b"[]", "This is JSON, but no key of a service account."),
         (b"-----BEGIN CERTIFICATE-----", "This is no JSON file."),
         (content(type="authorized_user"), 'The file is of type "authorized_user" and not "service_account".'),
         (b'{"web": {}}', 'The file is of type "unknown"'),

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from loyalty.management.base import FINDING, LoyaltyCommand, actor, usage
+from wallet.apple import certificates
 from wallet.errors import CredentialNotFound
 from wallet.models import Credential, Platform
 from wallet.services import credentials, opening
@@ -117,12 +118,16 @@ def brought_in(options: dict[str, Any], now: datetime) -> Credential:
     if not options["file"]:
         raise usage("Name the file of the certificate.")
     if options["kind"] == Credential.Kind.WWDR:
+        if options["key"] or options["secret_file"] or options["password_file"]:
+            raise usage("An intermediate has no key here. Leave out --key, --secret-file and --password-file.")
         return credentials.import_wwdr(certificate=read(options["file"]), actor=actor(), at=now)
     return apple_of(options, now)
 
 
 def google_of(options: dict[str, Any], now: datetime) -> Credential:
     path, secret_file = options["file"], options["secret_file"]
+    if options["key"] or options["password_file"]:
+        raise usage("Google's JSON holds its key, and has no password. Leave out --key and --password-file.")
     if bool(path) == bool(secret_file):
         raise usage("Name the JSON file, either by itself or, when it is to stay where it is, with --secret-file.")
     if secret_file:
@@ -137,6 +142,8 @@ def apple_of(options: dict[str, Any], now: datetime) -> Credential:
     if secret_file:
         return credentials.import_apple(certificate=content, secret_file=secret_file, actor=actor(), at=now)
     if not options["key"]:
+        if certificates.is_certificate(content):
+            raise usage("This is no .p12 file; name its key with --key or --secret-file.")
         return credentials.import_apple(p12=content, password=password(options), actor=actor(), at=now)
     key = read(options["key"])
     opens = password(options) if b"ENCRYPTED" in key else b""
@@ -149,7 +156,7 @@ def password(options: dict[str, Any]) -> bytes:
         return read(options["password_file"]).rstrip(b"\r\n")
     if not sys.stdin.isatty():
         raise usage("Nobody can be asked for the password here; give it with --password-file.")
-    return getpass("Password of the file: ").encode()
+    return getpass("Password of the file: ").encode(errors="surrogateescape")
 
 
 def read(path: str) -> bytes:
@@ -180,6 +187,12 @@ def described(credential: Credential, now: datetime) -> dict[str, Any]:
 
 
 def line(credential: Credential, now: datetime) -> str:
-    days = credential.days_left(now)
-    left = "does not expire" if days is None else f"{days} days left"
-    return f"{credential.pk:>4}  {credential}  {credential.get_status_display().lower()}  {left}"
+    return f"{credential.pk:>4}  {credential}  {credential.get_status_display().lower()}  {lasts(credential, now)}"
+
+
+def lasts(credential: Credential, now: datetime) -> str:
+    if credential.valid_until is None:
+        return "does not expire"
+    if credential.valid_until <= now:
+        return f"expired on {credential.valid_until:%Y-%m-%d}"
+    return f"{credential.days_left(now)} days left"
