@@ -107,7 +107,9 @@ def _opened(upload: bytes) -> Image.Image:
             return Image.open(BytesIO(upload), formats=FORMATS)
     except Image.DecompressionBombError:
         raise InvalidLogo("The picture is far too large. Upload one of at most 4096 x 4096 pixels.") from None
-    except (OSError, ValueError, SyntaxError):
+    except ValueError:  # such as text in it that unpacks to megabytes
+        raise InvalidLogo("The file cannot be read as a picture. Save it anew, without any text in it.") from None
+    except (OSError, SyntaxError):
         raise InvalidLogo("The file is no PNG, JPEG or WebP picture.") from None
 
 

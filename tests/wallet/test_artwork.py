@@ -112,6 +112,16 @@ def test_what_is_no_picture_is_refused(program, upload):
         replace(program, upload)
 
 
+def test_a_picture_with_text_that_unpacks_to_megabytes_is_refused(program):
+    text = PngInfo()
+    text.add_text("Comment", "a" * 2 * 1024 * 1024, zip=True)
+    buffer = BytesIO()
+    Image.new("RGB", (10, 10)).save(buffer, "PNG", pnginfo=text)
+
+    with pytest.raises(InvalidLogo, match="The file cannot be read as a picture"):
+        replace(program, buffer.getvalue())
+
+
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "ICO", "PPM"])
 def test_other_kinds_of_pictures_are_refused(program, form):
     with pytest.raises(InvalidLogo, match="The file is no PNG, JPEG or WebP picture"):
