@@ -283,7 +283,9 @@ def test_a_word_about_a_pass_that_is_not_ours_changes_nothing(client, google, wa
     assert not is_saved(wallet_pass)
 
 
-@pytest.mark.parametrize("forged", ["another key", "another issuer", "too late", "no JSON", "empty", "too long"])
+@pytest.mark.parametrize(
+    "forged", ["another key", "another issuer", "too late", "no JSON", "empty", "too long", "huge"]
+)
 def test_what_google_did_not_say_is_refused_before_anything_is_read(client, google, wallet_pass, forged, caplog):
     body = google.callback("save", wallet_pass.identifier)
     if forged == "another key":
@@ -295,7 +297,8 @@ def test_what_google_did_not_say_is_refused_before_anything_is_read(client, goog
     elif forged == "too late":
         body = google.callback("save", wallet_pass.identifier, lasts=-days(1))
     else:
-        body = {"no JSON": b"{", "empty": b"", "too long": body + b" " * 17_000}[forged]
+        padded = {"too long": body + b" " * 17_000, "huge": body + b" " * 1024 * 1024}
+        body = {"no JSON": b"{", "empty": b"", **padded}[forged]
 
     with CaptureQueriesContext(connection) as queries:
         status = hear(client, body)

@@ -485,6 +485,18 @@ def test_what_is_no_complaint_gets_400(web_service, body):
     assert not DeviceLog.objects.exists()
 
 
+@pytest.mark.parametrize("size", [16 * 1024 + 1, 1024 * 1024 + 1], ids=["16 KiB", "more than Django reads"])
+def test_whatever_is_too_large_gets_400_in_words(client, asker, size, caplog):
+    for path in ("/v1/log", asker.registration):
+        answer = client.post(
+            f"/wallet/apple{path}", b" " * size, content_type="application/json", headers=asker.headers
+        )
+
+        assert (answer.status_code, answer.content) == (400, b"The body is larger than 16 KiB.\n")
+        assert answer.headers["Content-Type"].startswith("text/plain")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_complaints_without_end_are_not_kept(web_service, settings):
     settings.LOYALTY_THROTTLES = {**settings.LOYALTY_THROTTLES, "wallet_log": 2}
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.utils.http import http_date, parse_http_date_safe
@@ -26,6 +27,7 @@ View = Callable[..., HttpResponse]
 MEDIA_TYPE = "application/vnd.apple.pkpass"
 SCHEME = "ApplePass"
 LARGEST_BODY_BYTES = 16 * 1024
+TOO_LARGE = "The body is larger than 16 KiB."
 LATER_SECONDS = 300
 OUT_OF_ORDER = (WalletNotConfigured, CredentialNotUsable, SecretUnreadable)
 
@@ -114,6 +116,15 @@ def package_response(request: HttpRequest, content: bytes) -> HttpResponse:
     return HttpResponse(body, content_type=MEDIA_TYPE, headers={"Content-Length": str(len(content))})
 
 
+def body_of(request: HttpRequest) -> bytes | None:
+    """What was sent. None: more than phones and platforms ever send."""
+    try:
+        body = request.body
+    except RequestDataTooBig:
+        return None
+    return body if len(body) <= LARGEST_BODY_BYTES else None
+
+
 def _let_in(request: HttpRequest, *, pass_type: str, serial: str) -> Pass:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     shown = token.strip() if scheme.lower() == SCHEME.lower() else ""
@@ -126,10 +137,11 @@ def _sent(request: HttpRequest) -> dict[str, Any]:
     Raises:
         InvalidInput: there is none, or one that no phone sends.
     """
-    if len(request.body) > LARGEST_BODY_BYTES:
-        raise InvalidInput("The body is larger than 16 KiB.")
+    body = body_of(request)
+    if body is None:
+        raise InvalidInput(TOO_LARGE)
     try:
-        sent = json.loads(request.body)
+        sent = json.loads(body)
     except (ValueError, RecursionError):
         sent = None
     if not isinstance(sent, dict):

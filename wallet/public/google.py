@@ -7,7 +7,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from wallet.google.callbacks import CallbackRefused, KeysUnavailable
-from wallet.public.apple import LARGEST_BODY_BYTES
+from wallet.public.apple import TOO_LARGE, body_of
 from wallet.services import saving
 
 log = structlog.get_logger()
@@ -31,6 +31,7 @@ def callback(request: HttpRequest) -> HttpResponse:
 
 
 def _sent(request: HttpRequest) -> bytes:
-    if len(request.body) > LARGEST_BODY_BYTES:
-        raise CallbackRefused("The body is larger than 16 KiB.")
-    return request.body
+    body = body_of(request)
+    if body is None:
+        raise CallbackRefused(TOO_LARGE)
+    return body
