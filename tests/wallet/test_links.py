@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from loyalty.models import Card
@@ -196,6 +197,11 @@ def test_the_page_is_a_page_for_phones(client):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
-@pytest.mark.parametrize("method", ["post", "put", "delete"])
-def test_a_link_is_only_opened(client, link, method):
-    assert getattr(client, method)(link).status_code == 405
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
+@pytest.mark.parametrize("path", ["/wallet/apple/get/x", "/wallet/google/get/x", "/wallet/logos/default.png"])
+def test_a_link_is_only_opened(method, path):
+    client = Client(enforce_csrf_checks=True)
+
+    answer = getattr(client, method)(path)
+
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
