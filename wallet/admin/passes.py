@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db.models import Count, Max, Q, QuerySet
@@ -176,12 +177,20 @@ class PassAdmin(WithActions, ViewOnly):
     @admin.display(description="phones")
     def phones(self, wallet_pass: Pass) -> str:
         if wallet_pass.platform == Platform.GOOGLE:
-            return "A customer has saved it." if wallet_pass.saved else "No customer has saved it."
+            return _who_saved(wallet_pass)
         found = wallet_pass.registrations.aggregate(phones=Count("pk"), newest=Max("registered_at"))
         if not found["phones"]:
             return "No phone asks to be told of changes."
         newest = minute_of(found["newest"])
         return f"{counted(found['phones'], 'phone')} to be told of changes; the newest since {newest} (UTC)."
+
+
+def _who_saved(wallet_pass: Pass) -> str:
+    if not wallet_pass.saved:
+        return "No customer has saved it."
+    if not settings.GOOGLE_CALLBACKS:
+        return "Its link was opened; Google does not tell us who keeps it."
+    return "A customer has saved it."
 
 
 def _of(shown: int, newest: int) -> str:

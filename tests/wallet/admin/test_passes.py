@@ -110,13 +110,23 @@ def test_the_page_says_what_went_wrong_and_how_many_phones_have_it(admin_client)
     assert "f00d" not in text
 
 
-def test_the_page_of_a_pass_that_never_failed_says_nothing_of_failing(admin_client):
+def test_the_page_of_a_pass_that_never_failed_says_nothing_of_failing(admin_client, settings):
+    settings.GOOGLE_CALLBACKS = True
     google = make_pass(platform="google")
 
     text = admin_client.get(page("change", google.pk)).content.decode()
 
     assert "What went wrong" not in text
     assert "A customer has saved it." in text
+
+
+def test_without_callbacks_a_link_that_was_opened_is_all_that_is_known(admin_client, settings):
+    settings.GOOGLE_CALLBACKS = False
+
+    text = admin_client.get(page("change", make_pass(platform="google").pk)).content.decode()
+
+    assert "Its link was opened; Google does not tell us who keeps it." in text
+    assert "A customer has saved it." not in text
 
 
 def test_one_pass_is_told_again(admin_client):
