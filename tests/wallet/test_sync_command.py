@@ -6,6 +6,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
+from loyalty.models import CardBalance
 from tests.factories import NOON, make_merchant
 from tests.fakes.apns import answer
 from tests.wallet.syncing import cards_in_phones, change, tokens_of
@@ -81,7 +82,8 @@ def test_by_force_what_was_told_is_told_again(apns, merchant):
 def test_what_was_given_up_is_told_with_the_option_and_not_without(apns, merchant):
     (wallet_pass,) = cards_in_phones(merchant, 1)
     change(wallet_pass)
-    Pass.objects.update(dead_at=NOON, last_error_code="http_400", attempts=1)
+    tried = CardBalance.objects.get(card=wallet_pass.card_id).version
+    Pass.objects.update(dead_at=NOON, last_error_code="http_400", attempts=1, tried_version=tried, tried_look=1)
 
     assert "Examined 0 passes" in run("--force")[0]
     assert "1 told" in run("--dead")[0]
@@ -93,7 +95,7 @@ def test_failed_cards_are_named_and_the_exit_code_is_3(apns, merchant, monkeypat
     monkeypatch.setattr(lanes, "WAIT_SECONDS", (0, 0, 0))
     (wallet_pass,) = cards_in_phones(merchant, 1)
     change(wallet_pass)
-    apns.when(answer(500, "InternalServerError"))
+    apns.when(answer(500, "InternalServerError"), token=tokens_of(wallet_pass)[0])
 
     output, code = run()
 
@@ -121,3 +123,14 @@ def test_json_is_the_report_that_the_task_returns(apns, merchant):
     assert {"run_id", "examined", "failed_card_ids", "by_platform", "breaker", "duration_s"} <= json.loads(
         output
     ).keys()
+
+
+def test_cards_without_a_pass_and_passes_that_were_given_up_are_named(apns, merchant):
+    (wallet_pass,) = cards_in_phones(merchant, 1)
+    Pass.objects.update(dead_at=NOON, tried_version=99, tried_look=99)
+
+    output, code = run("--card", str(wallet_pass.card_id), "999999", "--force")
+
+    assert "Card 999999 has no pass. Name cards by their id.\n" in output
+    assert "1 passes were given up; they are tried again when their card changes, or now with --dead.\n" in output
+    assert code == 0

@@ -14,8 +14,9 @@ from tests.fakes.pki import DAY, PASS_TYPE
 from tests.wallet.credentials import make_apple_credential, shared_account, shared_identity
 from tests.wallet.syncing import card_ids, cards_in_phones, change, in_phone, points_at_google, sync, tokens_of
 from wallet.google.client import GoogleWallet
-from wallet.models import Breaker, Credential, Pass, Platform, Registration, SyncFailure
+from wallet.models import Breaker, Credential, Pass, Platform, Registration, SyncFailure, SyncRun
 from wallet.services import breaking, lanes
+from wallet.services.apple_teller import AppleTeller
 from wallet.services.claiming import RUNNER_LOCK, lock_name
 
 pytestmark = pytest.mark.django_db
@@ -341,3 +342,60 @@ def test_what_is_noted_of_a_failure_names_no_phone(apns, merchant, no_waiting):
 
     wallet_pass.refresh_from_db()
     assert tokens_of(wallet_pass)[0] not in wallet_pass.last_error
+
+
+def test_an_outage_of_a_small_shop_is_one_too_and_costs_its_cards_nothing(apns, merchant, no_waiting):
+    changed_cards(merchant, 1)
+    apns.when(CUT)
+
+    reports = [sync(at=later(minute)) for minute in range(0, 24 * 60, 7)]
+
+    assert {(report.examined, report.deferred, tuple(report.failed_card_ids)) for report in reports} == {(1, 1, ())}
+    apns.rules.clear()
+    assert sum(sync(at=later(24 * 60 + minute)).pushed for minute in range(11)) == 1
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_what_changes_is_told_at_once_however_often_it_failed(apns, merchant, no_waiting, given_up):
+    good, bad = changed_cards(merchant, 2)
+    apns.when(BUSY, token=tokens_of(bad)[0])
+    assert sync().retrying == 1
+    if given_up:
+        Pass.objects.filter(pk=bad.pk).update(dead_at=NOON)
+    apns.rules.clear()
+    assert sync(at=later(1)).examined == 0
+
+    change(bad)
+
+    assert sync(at=later(1)).pushed == 1
+    bad.refresh_from_db()
+    assert (bad.dead_at, bad.attempts) == (None, 0)
+    assert good.registrations.count() == 1
+
+
+def test_authorities_that_cannot_be_read_stop_apple_and_nothing_else(apns, google, merchant, settings):
+    settings.APPLE_PUSH_CA_FILE = "/nowhere/root.pem"
+    changed_cards(merchant, 1)
+    changed_cards(merchant, 1, platform=Platform.GOOGLE)
+
+    report = sync()
+
+    assert (report.pushed, report.deferred) == (1, 1)
+    assert "APPLE_PUSH_CA_FILE names /nowhere/root.pem" in report.breaker["apple"]["reason"]
+
+
+def test_a_lane_that_breaks_leaves_the_other_alone_and_the_run_says_so(apns, google, merchant, monkeypatch):
+    changed_cards(merchant, 1)
+    changed_cards(merchant, 1, platform=Platform.GOOGLE)
+
+    def break_down(teller, changed):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(AppleTeller, "calls", break_down)
+
+    with pytest.raises(ZeroDivisionError):
+        sync()
+
+    run = SyncRun.objects.get()
+    assert (run.status, run.error, run.pushed) == ("failed", "It ended with ZeroDivisionError.", 1)
+    assert {name: lane["status"] for name, lane in run.by_platform.items()} == {"apple": "failed", "google": "ran"}

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from wallet.apple.http2 import Exchange, Http2Connection, Unanswered, connect
 from wallet.apple.signing import Signer
+from wallet.errors import SecretUnreadable
 from wallet.outcomes import DONE, Kind, Outcome
 
 MOST_AT_ONCE = 100
@@ -26,6 +27,9 @@ class PushConnection:
     """One connection to Apple for as many pushes as there are, side by side: a hundred at once, the others wait.
 
     It opens with the first push, and again when Apple closes it; what was on its way is sent once more.
+
+    Raises:
+        SecretUnreadable: the file with the authorities to trust cannot be read.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class PushConnection:
         timeout_seconds: float = 10,
     ) -> None:
         self._server = urlsplit(url)
-        self._context = ssl.create_default_context(cafile=ca_file or None)
+        self._context = _trusting(ca_file)
         self._signer = signer
         self._signer.identify(self._context)
         self._headers = [("apns-topic", topic), ("apns-push-type", push_type), ("apns-priority", str(priority))]
@@ -101,6 +105,16 @@ class PushConnection:
     async def _open(self) -> Http2Connection:
         async with asyncio.timeout(self._timeout_seconds):
             return await connect(self._server.hostname or "", self._server.port or 443, self._context)
+
+
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError:
+        raise SecretUnreadable(
+            f"APPLE_PUSH_CA_FILE names {ca_file}, which is no file with certificates that we can read. "
+            "Correct it, or leave it empty to trust what this machine trusts."
+        ) from None
 
 
 def _is_over(connecting: "asyncio.Task[Http2Connection]") -> bool:

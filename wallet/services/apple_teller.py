@@ -44,21 +44,22 @@ class AppleTeller:
     def ready(self, at: datetime) -> Outcome:
         """Apple answers an expired certificate like a broken wire, so its end is looked at here."""
         try:
-            self._signer = opening.signer(self.pass_type)
+            signer = opening.signer(self.pass_type)
+            self._pushes = push_connection(self.pass_type, signer)
         except (SecretUnreadable, WalletNotConfigured) as error:
             return Outcome(Kind.CREDENTIAL, error.code, error.sentence)
-        if self._signer.is_valid(at):
+        if signer.is_valid(at):
             return DONE
         return Outcome(
             Kind.CREDENTIAL,
             "certificate_expired",
-            f"The certificate of {self.pass_type} is valid from {self._signer.valid_from:%Y-%m-%d %H:%M} "
-            f"to {self._signer.expires_at:%Y-%m-%d %H:%M} UTC. Import and activate its successor.",
+            f"The certificate of {self.pass_type} is valid from {signer.valid_from:%Y-%m-%d %H:%M} "
+            f"to {signer.expires_at:%Y-%m-%d %H:%M} UTC. Import and activate its successor.",
         )
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[None]:
-        async with push_connection(self.pass_type, self._signer) as self._pushes:
+        async with self._pushes:
             yield
 
     async def probe(self) -> Outcome:

@@ -32,7 +32,8 @@ def note_failed_probe(breaker: Breaker, cause: Outcome, *, at: datetime) -> None
     """Wait twice as long as before for the next one, ten minutes at most."""
     breaker.code, breaker.reason = cause.code[:60], cause.reason[:500]
     breaker.probes += 1
-    breaker.next_probe_at = at + min(FIRST_PROBE_AFTER * 2**breaker.probes, LONGEST_BETWEEN_PROBES)
+    doubled = FIRST_PROBE_AFTER * 2 ** min(breaker.probes, 8)  # an outage of days would leave the calendar
+    breaker.next_probe_at = at + min(doubled, LONGEST_BETWEEN_PROBES)
     breaker.save()
 
 

@@ -97,6 +97,9 @@ class LaneReport:
     failures: list[Failure] = field(default_factory=list)
     breaker: dict[str, Any] = field(default_factory=dict)
 
+    def count_examined(self) -> None:
+        self.examined = self.pushed + self.unchanged + self.deferred + self.retrying + self.dead
+
     def figures(self) -> dict[str, Any]:
         hidden = ("deferred_card_ids", "failures", "breaker")
         return {name: value for name, value in asdict(self).items() if name not in hidden}
@@ -127,7 +130,7 @@ class Lane:
         self.room = Room(most=teller.most_at_once)
         self.stopped = asyncio.Event()
         self.probing = asyncio.Lock()
-        self.is_trusted = False  # a probe of this run found the credential well
+        self.is_well = False  # a call of this run or a probe went through
         self.seen: set[int] = set()
         self.calls_left: dict[int, int] = {}  # of each pass in hand
         self.causes: dict[int, Outcome] = {}  # why a pass in hand has failed
@@ -155,6 +158,7 @@ class Lane:
                     await self._tell_all()
         if self.breaker.is_open:
             await self._defer()
+        self.report.count_examined()
         return self.report
 
     async def _stay_shut(self, cause: Outcome) -> None:
@@ -208,7 +212,6 @@ class Lane:
     async def _begin(self, ids: Sequence[int], calls: asyncio.TaskGroup) -> None:
         self.seen.update(ids)
         changed, unchanged = await in_database(claiming.claim)(ids, self.teller.tell, at=self.now())
-        self.report.examined += len(changed) + unchanged
         self.report.unchanged += unchanged
         begun = await in_database(self.teller.calls)(changed)
         self._count_calls(changed, begun)
@@ -241,6 +244,8 @@ class Lane:
             await self.room.take(unless=self.stopped)
             outcome = await self._attempt(call)
         self.calls_ended += 1
+        if outcome.kind is Kind.TROUBLE and outcome.code != claiming.UNEXPECTED:
+            await self._open_unless_well(outcome, is_last=True)
         if outcome.kind is Kind.GONE:
             self.gone.append((call, outcome))
         else:
@@ -291,6 +296,7 @@ class Lane:
         """What an outcome says about the platform and the credential, beyond this one call."""
         if outcome.kind in (Kind.DONE, Kind.GONE):
             await self.room.widen()
+            self.is_well = True
             self.breaker.failures_in_a_row = 0
         elif outcome.kind is Kind.TROUBLE and outcome.code not in (claiming.UNEXPECTED, STOPPED.code):
             self.room.narrow()
@@ -301,22 +307,22 @@ class Lane:
         elif outcome.retry_after_seconds > LONGEST_WAIT_SECONDS and self.teller.throttles_all:
             await self._open(outcome, probe_after=timedelta(seconds=outcome.retry_after_seconds))
 
-    async def _open_unless_well(self, cause: Outcome) -> None:
+    async def _open_unless_well(self, cause: Outcome, *, is_last: bool = False) -> None:
         """Open the breaker if a probe confirms the cause. If it finds all well, it is about some cards only."""
         async with self.probing:
-            if self.stopped.is_set() or not self._is_serious(cause):
+            if self.stopped.is_set() or not self._is_serious(cause, is_last=is_last):
                 return
             if (await self._probe()).is_done:
-                self.is_trusted = True
+                self.is_well = True
                 self.breaker.failures_in_a_row = 0
             else:
                 await self._open(cause)
 
-    def _is_serious(self, cause: Outcome) -> bool:
-        """Whether it may be about more than this one call."""
+    def _is_serious(self, cause: Outcome, *, is_last: bool) -> bool:
+        """Whether it may be about more than this one call: many failed, or nothing has gone through in this run."""
         if cause.kind is Kind.CREDENTIAL:
-            return not self.is_trusted
-        return self.breaker.failures_in_a_row >= breaking.FAILURES_TO_OPEN
+            return not self.is_well
+        return self.breaker.failures_in_a_row >= breaking.FAILURES_TO_OPEN or (is_last and not self.is_well)
 
     async def _probe(self) -> Outcome:
         try:

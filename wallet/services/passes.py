@@ -24,6 +24,10 @@ class Condition(models.TextChoices):
     NOT_IN_PHONES = "not_in_phones", "no phone has it"
 
 
+# Phones are told when calls go on.
+WAITING = (Condition.BEHIND, Condition.FAILING)
+
+
 def condition_of(wallet_pass: Pass) -> Condition:
     """How true a pass is, as `shown` found it."""
     if not wallet_pass.is_in_phones:

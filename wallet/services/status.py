@@ -47,6 +47,14 @@ class WalletStatus:
     google: PlatformStatus
     last_run: SyncRun | None
 
+    @property
+    def needs_somebody(self) -> bool:
+        """Calls rest, passes fail or were given up, or the last run failed."""
+        platforms = (self.apple, self.google)
+        if any(one.breakers or one.passes_failing or one.passes_given_up for one in platforms):
+            return True
+        return self.last_run is not None and self.last_run.status == SyncRun.Status.FAILED
+
 
 def wallet_status(*, at: datetime) -> WalletStatus:
     """Looks at every pass that phones have: a second for a million of them. Calls nobody."""

@@ -20,6 +20,7 @@ from wallet.services.claiming import Selection, only_runner
 from wallet.services.google_teller import GoogleTeller
 from wallet.services.lanes import Lane, LaneReport, Teller
 
+Reports = dict[tuple[Platform, str], LaneReport]
 log = structlog.get_logger(__name__)
 
 LONGEST_RUN = timedelta(minutes=10)  # a task is killed then
@@ -74,21 +75,26 @@ def sync_passes(
     _end_dead_runs(at=at)
     run = SyncRun.objects.create(trigger=trigger, started_at=at, initiated_by=initiated_by[:150])
     try:
-        lanes = _run_lanes(selection, at=at)
+        lanes, broken = _run_lanes(selection, at=at)
     except Exception as error:
         _note_crash(run, error, at=at + timedelta(seconds=time.monotonic() - began))
         raise
     report = _summed_up(run, lanes)
+    if broken:
+        report.status, run.error = SyncRun.Status.FAILED.value, _named(broken[0])
     report.duration_s = round(time.monotonic() - began, 3)
     _record(run, report, lanes, at=at + timedelta(seconds=report.duration_s))
     took_ms = round(1000 * report.duration_s)
     log.info("wallet.sync_finished", run_id=run.pk, result=report.status, duration_ms=took_ms, **_figures(report))
+    if broken:
+        raise broken[0]
     return report
 
 
-def _run_lanes(selection: Selection, *, at: datetime) -> dict[tuple[Platform, str], LaneReport]:
-    """Each credential's lane, side by side; what another process is busy with is left to it."""
-    reports: dict[tuple[Platform, str], LaneReport] = {}
+def _run_lanes(selection: Selection, *, at: datetime) -> tuple[Reports, list[BaseException]]:
+    """Each credential's lane, side by side, and what broke some. What another process is busy with is left to it."""
+    reports: Reports = {}
+    broken: list[BaseException] = []
     lanes = []
     with ExitStack() as ours:
         for platform in Platform:
@@ -101,21 +107,21 @@ def _run_lanes(selection: Selection, *, at: datetime) -> dict[tuple[Platform, st
                 else:
                     reports[platform, identifier] = LaneReport(status="busy")
         ended = async_to_sync(_side_by_side)(lanes)
-    return reports | {(lane.platform, lane.identifier): report for lane, report in zip(lanes, ended, strict=True)}
+    for lane, outcome in zip(lanes, ended, strict=True):
+        if isinstance(outcome, BaseException):
+            broken.append(_first(outcome))
+            lane.report.status = "failed"
+        reports[lane.platform, lane.identifier] = lane.report
+    return reports, broken
 
 
-async def _side_by_side(lanes: Sequence[Lane]) -> list[LaneReport]:
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(lane.run()) for lane in lanes]
-    except BaseExceptionGroup as failures:
-        raise _first(failures) from failures
-    return [task.result() for task in tasks]
+async def _side_by_side(lanes: Sequence[Lane]) -> list[LaneReport | BaseException]:
+    """What became of each lane. One that breaks leaves the others alone."""
+    return await asyncio.gather(*(lane.run() for lane in lanes), return_exceptions=True)
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = failures.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def _first(failure: BaseException) -> BaseException:
+    return _first(failure.exceptions[0]) if isinstance(failure, BaseExceptionGroup) else failure
 
 
 def _lane(platform: Platform, identifier: str, selection: Selection, *, at: datetime) -> Lane:
@@ -130,7 +136,7 @@ def _lane(platform: Platform, identifier: str, selection: Selection, *, at: date
     )
 
 
-def _summed_up(run: SyncRun, lanes: dict[tuple[Platform, str], LaneReport]) -> SyncReport:
+def _summed_up(run: SyncRun, lanes: Reports) -> SyncReport:
     report = SyncReport(run.pk)
     for (platform, _), lane in lanes.items():
         for name in FIGURES:
@@ -158,7 +164,7 @@ def _figures(report: SyncReport) -> dict[str, int]:
 
 
 @transaction.atomic
-def _record(run: SyncRun, report: SyncReport, lanes: dict[tuple[Platform, str], LaneReport], *, at: datetime) -> None:
+def _record(run: SyncRun, report: SyncReport, lanes: Reports, *, at: datetime) -> None:
     SyncFailure.objects.bulk_create(
         SyncFailure(
             run=run,
@@ -180,9 +186,11 @@ def _record(run: SyncRun, report: SyncReport, lanes: dict[tuple[Platform, str], 
 
 
 def _note_crash(run: SyncRun, error: Exception, *, at: datetime) -> None:
-    SyncRun.objects.filter(pk=run.pk).update(
-        status=SyncRun.Status.FAILED, finished_at=at, error=f"It ended with {type(error).__name__}."
-    )
+    SyncRun.objects.filter(pk=run.pk).update(status=SyncRun.Status.FAILED, finished_at=at, error=_named(error))
+
+
+def _named(error: BaseException) -> str:
+    return f"It ended with {type(error).__name__}."
 
 
 def _end_dead_runs(*, at: datetime) -> None:

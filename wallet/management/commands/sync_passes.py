@@ -31,6 +31,7 @@ class Command(LoyaltyCommand):
         now = timezone.now()
         selection = Selection(card_ids=options["card"], merchant=self._merchant(options["merchant"]))
         self._mark(selection, options, now)
+        self._explain(selection, options)
         report = syncing.sync_passes(at=now, trigger=SyncRun.Trigger.COMMAND, selection=selection, initiated_by=actor())
         if options["json"]:
             self.print_json(report.as_json())
@@ -54,6 +55,19 @@ class Command(LoyaltyCommand):
             sync_again(passes=passes if options["dead"] else passes.filter(dead_at=None), at=now)
         elif options["dead"]:
             sync_again(passes=passes.filter(dead_at__isnull=False), at=now)
+
+    def _explain(self, selection: Selection, options: dict[str, Any]) -> None:
+        """Say which of the chosen cards the run has nothing to do with, and why."""
+        if options["json"]:
+            return
+        passes = selection.passes()
+        known = set(passes.values_list("card_id", flat=True)) if selection.card_ids else set()
+        for card_id in sorted(set(selection.card_ids) - known):
+            self.stdout.write(f"Card {card_id} has no pass. Name cards by their id.")
+        if given_up := passes.filter(dead_at__isnull=False).count():
+            self.stdout.write(
+                f"{given_up} passes were given up; they are tried again when their card changes, or now with --dead."
+            )
 
     def _tell(self, report: SyncReport) -> None:
         for platform, lane in report.by_platform.items():
