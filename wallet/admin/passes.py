@@ -17,9 +17,10 @@ from django.utils.safestring import SafeString
 from loyalty.admin.actions import Action, Outcome, WithActions
 from loyalty.admin.screens import MerchantFilter, Screen, ViewOnly, counted, link_to, minute_of
 from loyalty.models import Card, Merchant
+from wallet.admin.resting import rest_in_full, rest_in_short, with_rest
 from wallet.models import Pass, Platform
 from wallet.models.passes import PassQuerySet
-from wallet.services.passes import Condition, condition_of, sync_again
+from wallet.services.passes import WAITING, Condition, condition_of, sync_again
 
 MAY_SYNC = "wallet.sync_pass"
 MOST_AT_ONCE = 500
@@ -45,19 +46,21 @@ SYNC_AGAIN = Action(
 
 
 class TroubleFilter(admin.SimpleListFilter):
-    """The few passes that fail are found by their own index."""
+    """Failing ones are few and have an index. Those behind, failing ones among them, take a look at every pass."""
 
     title = "trouble"
     parameter_name = "trouble"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("failing", "Failing"), ("given-up", "Given up")]
+        return [("behind", "Behind"), ("failing", "Failing"), ("given-up", "Given up")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Pass]) -> QuerySet[Pass]:
+        passes = cast(PassQuerySet, queryset)
         if self.value() is None:
-            return queryset
-        passes = cast(PassQuerySet, queryset).failing()
-        return passes.filter(dead_at__isnull=self.value() != "given-up")
+            return passes
+        if self.value() == "behind":
+            return passes.stale()
+        return passes.failing().filter(dead_at__isnull=self.value() != "given-up")
 
 
 @admin.register(Pass)
@@ -66,7 +69,7 @@ class PassAdmin(WithActions, ViewOnly):
     merchant_path = "card__program__merchant"
     page_actions = (SYNC_AGAIN,)
     actions = ("sync_selected_again",)
-    list_display = ("number", "merchant", "platform", "condition", "shows", "problem", "next_attempt")
+    list_display = ("number", "merchant", "platform", "condition", "shows", "why", "next_attempt")
     list_filter = (TroubleFilter, "platform", "status", MerchantFilter)
     search_fields = ("identifier__exact",)
     search_help_text = (
@@ -75,7 +78,7 @@ class PassAdmin(WithActions, ViewOnly):
     )
     fieldsets = (
         (None, {"fields": ("card_link", "merchant", "platform", "status", "condition")}),
-        ("What phones were told", {"fields": ("shows", "look_shown", "synced")}),
+        ("What phones were told", {"fields": ("shows", "look_shown", "synced", "calls")}),
         (
             "What went wrong",
             {"fields": ("problem_in_full", "failed", "attempts", "next_attempt", "dead")},
@@ -90,7 +93,7 @@ class PassAdmin(WithActions, ViewOnly):
         return [fieldset for fieldset in self.fieldsets if "problem_in_full" not in fieldset[1]["fields"]]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Pass]:
-        return cast(PassQuerySet, super().get_queryset(request)).shown()
+        return with_rest(cast(PassQuerySet, super().get_queryset(request)).shown(), request)
 
     def found(self, request: HttpRequest, text: str) -> Q:
         cards = cast(Screen, self.admin_site._registry[Card]).found(request, text)
@@ -144,9 +147,17 @@ class PassAdmin(WithActions, ViewOnly):
     def look_shown(self, wallet_pass: Pass) -> str:
         return _of(wallet_pass.synced_look, wallet_pass.newest_look)
 
-    @admin.display(description="last problem")
-    def problem(self, wallet_pass: Pass) -> str:
-        return wallet_pass.last_error_code or "-"
+    @admin.display(description="why")
+    def why(self, wallet_pass: Any) -> SafeString | str:
+        code = wallet_pass.last_error_code
+        if wallet_pass.rests_since is None or condition_of(wallet_pass) not in WAITING:
+            return code or "-"
+        rest = rest_in_short(wallet_pass)
+        return format_html("{}; {}", code, rest) if code else rest
+
+    @admin.display(description="calls")
+    def calls(self, wallet_pass: Pass) -> SafeString | str:
+        return rest_in_full(wallet_pass)
 
     @admin.display(description="last problem")
     def problem_in_full(self, wallet_pass: Pass) -> str:

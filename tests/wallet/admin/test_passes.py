@@ -6,8 +6,9 @@ from django.db import connection
 from django.urls import reverse
 
 from tests.factories import NOON, days, give, make_card, make_cards, make_merchant
+from tests.fakes.pki import ISSUER_ID
 from tests.loyalty.admin.test_lists import statements
-from tests.wallet.rows import make_failing_pass, make_pass
+from tests.wallet.rows import make_breaker, make_credential, make_failing_pass, make_pass
 from wallet.models import Pass, Registration
 
 pytestmark = pytest.mark.django_db
@@ -53,9 +54,83 @@ def test_the_list_says_how_each_pass_is(admin_client):
 def test_the_list_can_be_cut_down_to_what_needs_somebody(admin_client):
     make_pass()
     failing, dead = make_failing_pass(), make_failing_pass(dead_at=NOON)
+    of_old_look = make_pass(synced_look=0)
+    make_pass(platform="google", saved=False, synced_version=0)
 
+    assert listed(admin_client, trouble="behind") == {failing.pk: "failing", of_old_look.pk: "behind"}
     assert list(listed(admin_client, trouble="failing")) == [failing.pk]
     assert list(listed(admin_client, trouble="given-up")) == [dead.pk]
+
+
+def test_those_behind_are_counted_up_to_the_limit(admin_client):
+    make_pass(synced_look=0)
+
+    counts = [sql for sql in statements(admin_client, f"{LIST}?trouble=behind") if "COUNT(" in sql]
+
+    assert [sql for sql in counts if "wallet_pass" in sql]
+    assert all("LIMIT 10001" in sql for sql in counts if "wallet_pass" in sql)
+
+
+def why(client) -> dict[int, str]:
+    """What the list says of each pass in "why", by the pass."""
+    shown = client.get(LIST).context["cl"]
+    return {row.pk: str(shown.model_admin.why(row)) for row in shown.result_list}
+
+
+def test_the_list_says_that_calls_rest_and_why(admin_client):
+    credential = make_credential(identifier=ISSUER_ID)
+    make_breaker(reason="The account is no user of the issuer." + " Ask again." * 30)
+    behind = make_pass(platform="google", synced_look=0)
+    failing = make_failing_pass(platform="google")
+    fine, of_apple = make_pass(platform="google"), make_pass(synced_look=0)
+
+    told = why(admin_client)
+
+    leads_to = f'calls rest</span>: <a href="/admin/wallet/credential/{credential.pk}/change/">The account is no user'
+    assert leads_to in told[behind.pk]
+    assert told[behind.pk].endswith("…</a>")
+    assert told[failing.pk].startswith("http_503; ")
+    assert leads_to in told[failing.pk]
+    assert (told[fine.pk], told[of_apple.pk]) == ("-", "-")
+
+
+def test_passes_whose_calls_rest_cost_the_list_no_more_statements(admin_client):
+    make_credential(identifier=ISSUER_ID)
+    make_breaker()
+    merchant = make_merchant()
+    make_pass(make_card(merchant), platform="google", synced_look=0)
+    statements(admin_client, LIST)  # caches of content types
+    with_one = statements(admin_client, LIST)
+
+    for _ in range(2):
+        make_pass(make_card(merchant), platform="google", synced_look=0)
+
+    assert len(statements(admin_client, LIST)) == len(with_one)
+
+
+def test_the_page_says_since_when_calls_rest_and_leads_to_the_credential(admin_client):
+    credential = make_credential(identifier=ISSUER_ID)
+    resting, other = make_pass(platform="google"), make_pass()
+    make_breaker()
+
+    text = admin_client.get(page("change", resting.pk)).content.decode()
+
+    assert "rest since 2026-03-02 12:00 (UTC)" in text
+    assert f'/admin/wallet/credential/{credential.pk}/change/">permission_denied: The account is no user' in text
+    assert "go on" in admin_client.get(page("change", other.pk)).content.decode()
+
+
+def test_users_of_a_merchant_read_why_calls_rest_without_a_link_to_the_credential(client_for):
+    make_credential(identifier=ISSUER_ID)
+    make_breaker()
+    resting = make_pass(platform="google", synced_look=0)
+    client = client_for(VIEW, managing=[resting.card.program.merchant])
+
+    text = client.get(page("change", resting.pk)).content.decode()
+
+    assert "The account is no user of the issuer." in text
+    assert "/admin/wallet/credential/" not in text
+    assert why(client)[resting.pk].endswith("calls rest</span>: The account is no user of the issuer.")
 
 
 def test_a_pass_is_found_by_what_people_read_out_and_by_its_own_name(admin_client):
