@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from loyalty.admin import card_actions
 from loyalty.admin.actions import Action, ReasonForm, WithActions, add_refusal, form_page
 from loyalty.admin.card_actions import MAY_CHANGE, MERGE, MergeForm, TargetForm
+from loyalty.admin.card_sections import sections_of
 from loyalty.admin.screens import MerchantFilter, ViewOnly, counted, day_of, link_to
 from loyalty.errors import LoyaltyError
 from loyalty.models import Card, CardBalance, ExemptionChange, Merchant
@@ -95,6 +96,7 @@ class CardAdmin(WithActions, ViewOnly):
                 "movements": [_movement(movement) for movement in told.movements],
                 "exemptions": list(ExemptionChange.objects.filter(card=card).order_by("-pk")[:5]),
                 "transactions_url": f"{reverse('admin:loyalty_transaction_changelist')}?card={card.pk}",
+                "sections": sections_of(request, card),
                 "messages_url": f"{reverse('admin:notifications_message_changelist')}?q={card.pk}",
             }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})

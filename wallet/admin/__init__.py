@@ -1,5 +1,5 @@
 """The screens of the wallet. Importing them registers them."""
 
-from wallet.admin import artwork, credentials, passes, runs
+from wallet.admin import artwork, cards, credentials, passes, runs
 
-__all__ = ["artwork", "credentials", "passes", "runs"]
+__all__ = ["artwork", "cards", "credentials", "passes", "runs"]
