@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
@@ -41,7 +41,7 @@ class WorkFilter(admin.SimpleListFilter):
 @admin.register(SyncRun)
 class SyncRunAdmin(ForPlatformAdmins):
     change_form_template = "admin/wallet/syncrun/change_form.html"
-    list_display = ("id", "started", "state", "examined", "told", "deferred", "tried_again", "given_up", "failed_cards")
+    list_display = ("id", "started", "state", "examined", "told", "deferred", "given_up", "failed_cards")
     list_filter = (WorkFilter, "status", "trigger")
     fields = ("state", "trigger", "initiated_by", "started", "took", "problem")
 
@@ -58,15 +58,12 @@ class SyncRunAdmin(ForPlatformAdmins):
 
     @admin.display(description="status")
     def state(self, run: SyncRun) -> SafeString:
-        return format_html('<span class="status {}">{}</span>', run.status, run.get_status_display())
+        told = format_html('<span class="status {}">{}</span>', run.status, run.get_status_display())
+        return format_html('{}; <span class="status failed">calls rest</span>', told) if _calls_rest(run) else told
 
     @admin.display(description="told")
     def told(self, run: SyncRun) -> str:
         return f"{run.pushed:,}"
-
-    @admin.display(description="tried again")
-    def tried_again(self, run: SyncRun) -> str:
-        return f"{run.retrying:,}"
 
     @admin.display(description="given up")
     def given_up(self, run: SyncRun) -> str:
@@ -84,7 +81,26 @@ class SyncRunAdmin(ForPlatformAdmins):
 
     @admin.display(description="problem")
     def problem(self, run: SyncRun) -> str:
-        return run.error or "none"
+        return run.error or _most_frequent_failure(run) or (_why_calls_rest(run) if _calls_rest(run) else "none")
+
+
+def _calls_rest(run: SyncRun) -> bool:
+    """The run did what it could; it could not try all passes."""
+    return run.deferred > 0 and bool(run.breaker)
+
+
+def _why_calls_rest(run: SyncRun) -> str:
+    codes = ", ".join(f"{_label(name)}, {told['code']}" for name, told in run.breaker.items())
+    return f"Calls rest ({codes})."
+
+
+def _most_frequent_failure(run: SyncRun) -> str:
+    failures = SyncFailure.objects.filter(run=run).order_by().values("code").annotate(times=Count("pk"))
+    by_code = list(failures.order_by("-times", "code").values_list("code", "times"))
+    if not by_code:
+        return ""
+    code, times = by_code[0]
+    return f"{code} ({times:,} of {counted(sum(number for _, number in by_code), 'failure')})"
 
 
 def _context(run: SyncRun) -> dict[str, Any]:

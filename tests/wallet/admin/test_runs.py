@@ -59,6 +59,34 @@ def test_a_run_says_what_it_did_on_each_platform_and_why_calls_rested(admin_clie
     assert "and more" in text
 
 
+def test_a_run_that_was_kept_from_its_work_says_that_calls_rest_and_not_only_that_it_succeeded(admin_client):
+    run = make_sync_run(deferred=42, breaker={"google": BREAKER})
+
+    listed = admin_client.get(page(SyncRun, "changelist")).content.decode()
+    shown = admin_client.get(page(SyncRun, "change", run.pk)).content.decode()
+
+    for text in (listed, shown):
+        assert 'Succeeded</span>; <span class="status failed">calls rest</span>' in text
+    assert "Calls rest (Google Wallet, permission_denied)." in shown
+
+
+@pytest.mark.parametrize("fields", [{}, {"breaker": {"google": BREAKER}}, {"deferred": 1}])
+def test_a_run_from_which_nothing_was_kept_says_nothing_of_rest(fields, admin_client):
+    make_sync_run(**fields)
+
+    assert "calls rest" not in admin_client.get(page(SyncRun, "changelist")).content.decode()
+
+
+def test_the_problem_of_a_run_with_failures_is_the_most_frequent_one(admin_client):
+    run, merchant = make_sync_run(status="partial"), make_card().program.merchant
+    make_failure(run, make_card(merchant), code="bad_request")
+    for _ in range(2):
+        make_failure(run, make_card(merchant))
+    make_failure(code="bad_request")
+
+    assert "http_503 (2 of 3 failures)" in admin_client.get(page(SyncRun, "change", run.pk)).content.decode()
+
+
 def test_a_run_with_very_many_failures_names_the_first_and_leads_to_all(admin_client):
     run, card = make_sync_run(status="partial"), make_card()
     cards = [card] + [make_card(card.program.merchant) for _ in range(SHOWN_AT_MOST)]
