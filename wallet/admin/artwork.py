@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -18,7 +18,7 @@ from loyalty.admin.screens import MerchantFilter, ScreenForm, ViewOnly, link_to,
 from wallet import drawing
 from wallet.errors import InvalidLogo
 from wallet.models import Artwork
-from wallet.services.artwork import remove_logo, replace_logo
+from wallet.services.artwork import logo_of, remove_logo, replace_logo
 
 MAY_CHANGE = "wallet.change_artwork"
 TOLD = "Phones are told within minutes."
@@ -104,7 +104,11 @@ class ArtworkAdmin(WithActions, ViewOnly):
 
     def save_model(self, request: HttpRequest, obj: Artwork, form: Any, change: bool) -> None:
         upload, actor = form.cleaned_data["picture"], request.user.get_username()
-        replace_logo(program=obj.program, upload=upload, actor=actor, at=timezone.now())
+        former, _ = logo_of(obj.program)
+        artwork = replace_logo(program=obj.program, upload=upload, actor=actor, at=timezone.now())
+        if former and former != artwork.digest:
+            sentence = f"{obj.program} had a logo; this one has replaced it. {TOLD}"
+            self.message_user(request, sentence, messages.WARNING)
 
     @admin.display(description="program")
     def program_link(self, artwork: Artwork) -> SafeString | str:

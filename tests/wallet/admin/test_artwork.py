@@ -9,7 +9,7 @@ from django.urls import reverse
 from PIL import Image
 
 from loyalty.models import Program
-from tests.factories import make_merchant
+from tests.factories import NOON, make_merchant
 from tests.loyalty.admin.test_lists import statements
 from tests.wallet.rows import make_artwork
 from wallet.drawing import LARGEST_UPLOAD_BYTES
@@ -55,9 +55,24 @@ def test_a_logo_is_uploaded_and_drawn_anew(form, admin_client):
 
 def test_uploading_for_a_program_that_has_a_logo_replaces_it(admin_client):
     artwork = make_artwork()
+    sentence = f"{artwork.program} had a logo; this one has replaced it."
 
-    assert upload(admin_client, artwork.program, picture()).status_code == 302
+    answer = admin_client.post(ADD, {"program": artwork.program.pk, "picture": picture()}, follow=True)
+
+    assert sentence in answer.content.decode()
     assert Artwork.objects.get().version == 2
+
+
+@pytest.mark.parametrize("had_one_before", [False, True])
+def test_the_logo_of_a_program_that_has_none_replaces_nothing(had_one_before, admin_client):
+    program = make_merchant().program
+    if had_one_before:
+        make_artwork(program)
+        remove_logo(program=program, actor="ana", at=NOON)
+
+    answer = admin_client.post(ADD, {"program": program.pk, "picture": picture()}, follow=True)
+
+    assert "has replaced it" not in answer.content.decode()
 
 
 @pytest.mark.parametrize(
