@@ -13,7 +13,8 @@ FAILURES_SHOWN = 20
 class Command(LoyaltyCommand):
     help = (
         "Say how both wallets do: what is on, passes behind, calls that rest, days left, and the last run with its "
-        "failed cards and why. Calls nobody. Exit codes: 0 all well, 1 calls rest, or passes fail or were given up."
+        "failed cards and why. Calls nobody. Exit codes: 0 all well, 1 calls rest, passes fail or were given up, or "
+        "the last run failed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -25,7 +26,7 @@ class Command(LoyaltyCommand):
             self._tell(platform)
         if status.last_run:
             self._tell_run(status.last_run, max(options["failures"], 0))
-        if any(p.breakers or p.passes_failing or p.passes_given_up for p in (status.apple, status.google)):
+        if status.needs_somebody:
             raise SystemExit(FINDING)
 
     def _tell(self, status: PlatformStatus) -> None:
@@ -45,6 +46,8 @@ class Command(LoyaltyCommand):
             f"told {run.pushed}, unchanged {run.unchanged}, deferred {run.deferred}, to be tried again {run.retrying}, "
             f"given up {run.dead}"
         )
+        if run.status == SyncRun.Status.FAILED:
+            self.stdout.write(f"last run {run.pk} failed: {run.error or 'it left no reason'}")
         for failure in run.failures.order_by("card_id", "platform")[:failures]:
             ending = "given up" if failure.terminal else "tried again by itself"
             self.stdout.write(f"card {failure.card_id}: {failure.platform} {failure.code}, {ending}. {failure.reason}")
