@@ -9,13 +9,14 @@ from structlog.testing import capture_logs
 
 from tests.factories import NOON
 from tests.fakes.apns import answer
-from tests.fakes.pki import DAY
+from tests.fakes.pki import DAY, make_pki
 from tests.wallet.credentials import make_apple_credential, make_google_credential, shared_account, shared_identity
 from wallet.errors import SecretUnreadable
 from wallet.models import Credential
 from wallet.outcomes import Kind
 from wallet.services import opening
-from wallet.services.credentials import check_credentials, probe, require_usable_files, reseal_all
+from wallet.services.credentials import check_credentials, import_wwdr, probe, require_usable_files, reseal_all
+from wallet.services.status import wallet_status
 from wallet.tasks import check_credentials as task
 
 pytestmark = pytest.mark.usefixtures("db", "wallet_settings")
@@ -83,6 +84,23 @@ def test_a_secret_that_cannot_be_read_is_a_failure_like_others(apns, apple_crede
 
     assert check_credentials(at=NOON).failed_credential_ids == [apple_credential.pk]
     assert "Put back the key" in checked()["apple"][1]
+
+
+def test_authorities_that_cannot_be_read_are_a_failure_like_others(apns, apple_credential, settings):
+    settings.APPLE_PUSH_CA_FILE = "/nowhere/authorities.pem"
+
+    assert check_credentials(at=NOON).failed_credential_ids == [apple_credential.pk]
+    assert checked()["apple"][1].startswith("APPLE_PUSH_CA_FILE names /nowhere/authorities.pem")
+
+
+def test_an_intermediate_of_the_same_name_does_not_take_the_watch_from_the_one_in_use(apns, intermediate):
+    import_wwdr(certificate=make_pki().intermediate.certificate_pem, actor="tests", at=NOON)
+
+    report = check_credentials(at=intermediate.valid_until)
+
+    assert intermediate.pk in report.failed_credential_ids
+    in_use = wallet_status(at=NOON).apple.credentials
+    assert (intermediate, intermediate.days_left(NOON)) in [(one.credential, one.days_left) for one in in_use]
 
 
 def test_the_task_returns_the_report(apns):

@@ -127,6 +127,15 @@ def test_one_that_the_platform_does_not_take_stays_where_it_is(apns, apple_crede
     assert opening.signer(PASS_TYPE) is opening.signer_of(apple_credential)
 
 
+def test_nothing_is_switched_while_nothing_says_who_is_apple(apns, staged, settings):
+    settings.APPLE_PUSH_CA_FILE = "/nowhere/authorities.pem"
+
+    with pytest.raises(CredentialNotUsable, match=r"was not activated\. APPLE_PUSH_CA_FILE names /nowhere"):
+        use(staged)
+
+    assert statuses() == ["active", "staged"]
+
+
 def test_nothing_is_switched_while_the_platform_cannot_be_asked(apns, staged):
     apns.close()
 
