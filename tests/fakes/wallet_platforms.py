@@ -118,7 +118,7 @@ class PhoneInFolder:
                 self.phone.add(held.package)
             except AWAY as error:
                 self.phone.passes = before  # or the next push would ask this web service too
-                self._try_again(path, error)
+                self._try_again(path, error, at=str(held.said["webServiceURL"]))
                 return
             self.files[path] = held.serial
         print(f"the phone has {path.name} and shows {held.points} points", flush=True)
@@ -147,9 +147,10 @@ class PhoneInFolder:
         for held in self.phone.passes.values():
             held.last_modified = ""
 
-    def _try_again(self, path: Path, error: BaseException) -> None:
+    def _try_again(self, path: Path, error: BaseException, *, at: str = "") -> None:
         self.again_at[path] = time.monotonic() + self.again_after_seconds
-        self._tell(path, f"is tried again until it works ({why(error)})")
+        where = f" at {at}" if at else ""
+        self._tell(path, f"is tried again{where} until it works ({why(error)})")
 
     def _tell(self, path: Path, what: str) -> None:
         if (path, what) not in self.told:

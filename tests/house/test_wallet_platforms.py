@@ -37,15 +37,15 @@ def push_to(phone: PhoneInFolder) -> None:
 
 
 def test_a_site_that_does_not_answer_yet_is_tried_again_and_told_of_once(phone, capsys):
-    away = a_pass(f"http://127.0.0.1:{free_port(0)}", serial="away")
-    (phone.folder / "away.pkpass").write_bytes(away)
+    address = f"http://127.0.0.1:{free_port(0)}"
+    (phone.folder / "away.pkpass").write_bytes(a_pass(address, serial="away"))
     with http_sink(status=201) as site:
         (phone.folder / "there.pkpass").write_bytes(a_pass(site.address, serial="there"))
         phone.look()
         phone.look()
 
         assert capsys.readouterr().out.splitlines() == [
-            "away.pkpass is tried again until it works ([Errno 111] Connection refused)",
+            f"away.pkpass is tried again at {address} until it works ([Errno 111] Connection refused)",
             "the phone has there.pkpass and shows 7 points",
         ]
         assert [asked.path.rpartition("/")[2] for asked in site.asked] == ["there"]
@@ -63,7 +63,7 @@ def test_a_site_that_refuses_is_tried_again_until_it_takes_the_pass(phone, capsy
 
         assert len(site.asked) == 3
     assert capsys.readouterr().out.splitlines() == [
-        "card.pkpass is tried again until it works (the site answered 401)",
+        f"card.pkpass is tried again at {site.address} until it works (the site answered 401)",
         "the phone has card.pkpass and shows 7 points",
     ]
 
