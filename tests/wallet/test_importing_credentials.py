@@ -13,8 +13,9 @@ from tests.fakes.pki import ACCOUNT, DAY, ISSUER_ID, PASS_TYPE, Identity, make_p
 from tests.wallet.credentials import shared_account, shared_identity
 from wallet.errors import CredentialRefused, SecretUnreadable
 from wallet.models import Credential
+from wallet.sealing import seal
 from wallet.services import opening
-from wallet.services.credentials import import_apple, import_google, import_wwdr
+from wallet.services.credentials import import_apple, import_google, import_wwdr, importing, revoke
 
 pytestmark = pytest.mark.usefixtures("db", "wallet_settings")
 ACTOR = "Ana (command line)"
@@ -131,6 +132,18 @@ class TestAnAppleCertificate:
 
         with pytest.raises(CredentialRefused, match="Import that one first"):
             bring_in(shared_identity())
+
+    def test_whose_intermediate_is_revoked_meanwhile_is_refused(self, issuer, monkeypatch):
+        def sealing_slowly(secret: bytes) -> str:
+            revoke(credential_id=issuer.pk)
+            return seal(secret)
+
+        monkeypatch.setattr(importing, "seal", sealing_slowly)
+
+        with pytest.raises(CredentialRefused, match="was revoked meanwhile"):
+            bring_in(shared_identity())
+
+        assert kept() == []
 
     def test_that_is_there_already_is_refused(self):
         first = bring_in(shared_identity())
