@@ -41,8 +41,9 @@ def a_run_that_left_a_card_out(scene: Stage) -> None:
 
 @stage(SYNC, "LoyaltyWalletSyncFailures")
 def a_card_that_cannot_be_told(scene: Stage) -> None:
-    scene.fixture("apns").when(answer(503, "ServiceUnavailable"))
-    cards_with_passes(scene, 1, changed=1)
+    apns = scene.fixture("apns")
+    (failing,) = cards_with_passes(scene, 1, changed=1)
+    apns.when(answer(503, "ServiceUnavailable"), token=tokens_of(failing)[0])
 
 
 @stage(SYNC, "LoyaltyWalletBreakerOpen")
