@@ -29,14 +29,15 @@ def chromium() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = chromium()
     if executable is None:
         if os.environ.get("CI"):
             pytest.fail(INSTALL)
         pytest.skip(INSTALL)
-    # Playwright runs an event loop in this thread, in which Django would refuse to use its database.
+    # Playwright runs an event loop in this thread, in which Django would refuse to use its database. It ends with the
+    # module: no other loop can run beside it, and the wallet's tests need theirs.
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         started = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
