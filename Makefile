@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.txt tests/requirements.txt
 	@touch $@
 
 .PHONY: demo
-demo: venv ## 18 months of a real shop's purchases, warned about and expired, in two minutes
+demo: venv ## 18 months of a real shop's purchases, warned about and expired; a card in two wallets
 	@$(EMBEDDED) $(BIN)/python manage.py demo
 
 .PHONY: run
