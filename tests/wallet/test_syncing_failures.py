@@ -268,6 +268,17 @@ def test_a_key_that_google_does_not_take_makes_no_storm(google, merchant):
     assert sum(sync(at=later(60 + minute)).pushed for minute in range(11)) == 50
 
 
+def test_a_credential_that_is_revoked_in_the_middle_of_a_run_fails_no_card(apns, merchant):
+    changed_cards(merchant, 80)
+    apns.when(answer(403, "InvalidProviderToken"), after=30)
+
+    report = sync()
+
+    assert report.failed_card_ids == []
+    assert (report.pushed, report.deferred) == (30, 50)
+    assert set(Pass.objects.values_list("attempts", flat=True)) == {0}
+
+
 def test_a_card_that_google_forbids_while_all_is_well_fails_alone(google, merchant, no_waiting):
     _good, bad = changed_cards(merchant, 2, platform=Platform.GOOGLE)
     google.when(403, to=bad.identifier)

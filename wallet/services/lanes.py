@@ -131,6 +131,7 @@ class Lane:
         self.stopped = asyncio.Event()
         self.probing = asyncio.Lock()
         self.is_well = False  # a call of this run or a probe went through
+        self.is_trusted = False  # a probe of this run found the credential well
         self.seen: set[int] = set()
         self.calls_left: dict[int, int] = {}  # of each pass in hand
         self.causes: dict[int, Outcome] = {}  # why a pass in hand has failed
@@ -303,6 +304,7 @@ class Lane:
             self.breaker.failures_in_a_row += 1
             await self._open_unless_well(outcome)
         elif outcome.kind is Kind.CREDENTIAL:
+            self.breaker.failures_in_a_row += 1
             await self._open_unless_well(outcome)
         elif outcome.retry_after_seconds > LONGEST_WAIT_SECONDS and self.teller.throttles_all:
             await self._open(outcome, probe_after=timedelta(seconds=outcome.retry_after_seconds))
@@ -313,16 +315,18 @@ class Lane:
             if self.stopped.is_set() or not self._is_serious(cause, is_last=is_last):
                 return
             if (await self._probe()).is_done:
-                self.is_well = True
+                self.is_well = self.is_trusted = True
                 self.breaker.failures_in_a_row = 0
             else:
                 await self._open(cause)
 
     def _is_serious(self, cause: Outcome, *, is_last: bool) -> bool:
-        """Whether it may be about more than this one call: many failed, or nothing has gone through in this run."""
-        if cause.kind is Kind.CREDENTIAL:
-            return not self.is_well
-        return self.breaker.failures_in_a_row >= breaking.FAILURES_TO_OPEN or (is_last and not self.is_well)
+        """Whether it may be about more than this one call: many failed, or nothing has gone through in this run.
+
+        A credential may be refused from one call to the next, so what went through before says nothing about it.
+        """
+        is_new_to_us = not self.is_trusted if cause.kind is Kind.CREDENTIAL else is_last and not self.is_well
+        return is_new_to_us or self.breaker.failures_in_a_row >= breaking.FAILURES_TO_OPEN
 
     async def _probe(self) -> Outcome:
         try:
