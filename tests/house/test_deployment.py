@@ -109,6 +109,16 @@ class TestCompose:
         assert sorted(option(worker["command"], "queues") for worker in WORKERS.values()) == sorted(QUEUES)
         assert [name for name, service in OURS.items() if "beat" in service["command"]] == ["beat"]
 
+    def test_has_one_name_for_the_database_everywhere(self):
+        name = "${POSTGRES_DATABASE:-loyalty}"
+
+        assert SERVICES["db"]["environment"]["POSTGRES_DB"] == name
+        assert f"--dbname={name}" in SERVICES["db"]["healthcheck"]["test"]
+        assert all(service["environment"]["DATABASE_URL"].endswith(f"/{name}") for service in OURS.values())
+
+    def test_asks_the_database_where_only_the_one_that_stays_listens(self):
+        assert "--host=127.0.0.1" in SERVICES["db"]["healthcheck"]["test"]
+
     def test_has_a_broker_that_keeps_what_it_is_given(self):
         words = shlex.join(SERVICES["broker"]["command"])
 
@@ -146,7 +156,7 @@ class TestCompose:
 
 def environment_of(name: str, **ours: str) -> dict[str, str]:
     """What compose would give to a service, with our engines in place of its own."""
-    values = {**PRODUCTION, "POSTGRES_PASSWORD": "secret"}
+    values = {**PRODUCTION, "POSTGRES_PASSWORD": "secret", "POSTGRES_DATABASE": "loyalty"}
     given = {
         variable: re.sub(r"\$\{([A-Z_]+)[^}]*\}", lambda match: values[match[1]], value)
         for variable, value in OURS[name]["environment"].items()
