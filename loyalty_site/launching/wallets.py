@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from loyalty_site.findings import Finding
+from wallet import sealing
+from wallet.errors import SecretUnreadable
 from wallet.models import Credential, Platform
 
 DAYS_LEFT = 45  # when the first notice comes; who goes live has that time at least
@@ -16,6 +18,7 @@ def wallet_findings(at: datetime, without: Collection[str]) -> Iterator[Finding]
     wanted = [platform for platform in Platform if platform.value not in without]
     for platform in wanted:
         yield from _platform(platform, at)
+    yield from _encryption_keys(wanted)
     if Platform.APPLE in wanted:
         yield from _token_keys()
 
@@ -43,9 +46,27 @@ def _issuer_ends(credential: Credential) -> datetime | None:
     return credential.issuer.valid_until if credential.issuer else None
 
 
+def _encryption_keys(wanted: Collection[Platform]) -> Iterator[Finding]:
+    """Asked for before a credential is brought in, unless each platform has one that stays in a file."""
+    active = Credential.objects.filter(status=Credential.Status.ACTIVE)
+    in_files = set(active.exclude(secret_file="").values_list("kind", flat=True))
+    if all(platform.value in in_files for platform in wanted):
+        return
+    try:
+        sealing.seal(b"")
+    except SecretUnreadable as error:
+        yield Finding("wallet_encryption_keys_unusable", f"{error} docs/wallet-credentials.md says how to make one.")
+
+
 def _token_keys() -> Iterator[Finding]:
     """Phones keep what is made from these for years."""
     keys = settings.WALLET_TOKEN_KEYS
+    if keys:
+        try:
+            sealing.newest_token_key()
+        except SecretUnreadable as error:
+            yield Finding("wallet_token_keys_unusable", str(error))
+            return
     if not keys or any(OF_DEVELOPMENT in key or len(key.partition(":")[2]) < 30 for key in keys):
         yield Finding(
             "wallet_token_keys_weak",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.fernet import Fernet
 
 from loyalty_site.metrics.broker import QUEUES
 from loyalty_site.secret_files import NAMES
@@ -173,7 +174,8 @@ def here(command: list[str], port: int) -> list[str]:
 
 def test_the_commands_of_compose_make_an_installation_that_is_ready_for_customers(tmp_path):
     port = free_port()
-    with installation(tmp_path, **PRODUCTION) as site:
+    sealing = Fernet.generate_key().decode()
+    with installation(tmp_path, **PRODUCTION, WALLET_ENCRYPTION_KEYS=sealing) as site:
         engines = {name: site.environment[name] for name in ("DATABASE_URL", "REDIS_URL")}
         given = {name: environment_of(name, **engines) for name in OURS}
         given["web"]["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "metrics")

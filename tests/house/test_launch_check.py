@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
+from cryptography.fernet import Fernet
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db.migrations.recorder import MigrationRecorder
@@ -37,6 +38,7 @@ def configured(settings, tmp_path, monkeypatch):
     settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = settings.SECURE_HSTS_PRELOAD = True
     monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", "")
     settings.WALLET_TOKEN_KEYS = [f"1:{STRONG}"]
+    settings.WALLET_ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
     return settings
 
 
@@ -234,6 +236,28 @@ class TestWallets:
         configured.WALLET_TOKEN_KEYS = keys
 
         assert codes(wallets.wallet_findings(NOW, ("google",))) == ["wallet_token_keys_weak"]
+
+    @pytest.mark.parametrize("keys", [[STRONG], [f"one:{STRONG}"], [f"2:{STRONG}", STRONG]])
+    def test_a_token_key_without_its_number_is_named(self, configured, keys):
+        self.credential()
+        configured.WALLET_TOKEN_KEYS = keys
+
+        [finding] = wallets.wallet_findings(NOW, ("google",))
+        assert finding.code == "wallet_token_keys_unusable"
+        assert "number:secret" in finding.text
+
+    @pytest.mark.parametrize("keys", [[], ["no-key"]])
+    def test_a_platform_that_is_to_be_on_needs_a_key_that_seals(self, configured, keys):
+        configured.WALLET_ENCRYPTION_KEYS = keys
+
+        assert codes(wallets.wallet_findings(NOW, ("apple",))) == ["google_off", "wallet_encryption_keys_unusable"]
+        assert codes(wallets.wallet_findings(NOW, ("apple", "google"))) == []
+
+    def test_a_credential_in_a_file_needs_no_key_that_seals(self, configured):
+        self.credential(sealed_secret="", secret_file="/etc/loyalty/secrets/apple.pem")
+        configured.WALLET_ENCRYPTION_KEYS = []
+
+        assert codes(wallets.wallet_findings(NOW, ("google",))) == []
 
 
 class TestBackups:
