@@ -3,8 +3,10 @@
 import os
 
 import pytest
+from django.db import connection
 
 from loyalty_site.backup import clients
+from notifications.models import Message
 from tests.fakes.celery_process import database_url
 from tests.house.runbook_pages import Command, Section, pattern, sections
 from tests.house.runbook_runner import filled, run
@@ -23,9 +25,12 @@ def values(tmp_path):
     return {
         "BACKUPS": str(backups),
         "FILE": "loyalty-2026-03-31.dump",
-        "SERVER": database_url(),
+        # The role of the tests may create databases, and there is no sudo.
+        "sudo -u postgres psql": f"psql {database_url()}",
+        "points": connection.settings_dict["USER"],
         "RESTORED": place.url,
         "loyalty_restored": place.name,
+        "KIND": Message.Kind.values[0],
     }
 
 

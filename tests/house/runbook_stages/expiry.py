@@ -78,6 +78,7 @@ def more_than_the_guard_allows(scene: Stage) -> None:
     merchant = a_shop_without_warnings(scene)
     type(merchant.program).objects.update(require_expiration_notice=False)
     scene.settings.LOYALTY_EXPIRY_GUARD_CARDS = 1
+    expire(trigger=ExpirationRun.Trigger.SCHEDULE)
 
 
 @stage(EXPIRY, "The plain rule")

@@ -1,6 +1,7 @@
 """Stages of workers.md, and of the index."""
 
 from datetime import timedelta
+from itertools import chain, repeat
 
 import psycopg
 from django_celery_beat.models import PeriodicTask
@@ -33,7 +34,10 @@ def a_heartbeat_that_stopped(scene: Stage) -> None:
 
 @stage(WORKERS, "The broker is down")
 def no_broker(scene: Stage) -> None:
-    scene.settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+    """It is back, empty, when the reader asks with the third command whether all is well."""
+    well(scene)
+    addresses = chain(["redis://127.0.0.1:1/0"] * 2, repeat(scene.settings.CELERY_BROKER_URL))
+    scene.between = lambda: setattr(scene.settings, "CELERY_BROKER_URL", next(addresses))
 
 
 @stage(WORKERS, "LoyaltyQueueBacklog")
@@ -71,7 +75,9 @@ def a_message_that_was_given_up(scene: Stage) -> None:
 
 @stage(WORKERS, "LoyaltyApiErrorBudgetFastBurn", "LoyaltyMetricsDown")
 def a_web_server(scene: Stage) -> None:
-    scene.monkeypatch.setenv("METRICS_TOKEN", TOKEN)
+    token = scene.folder / "metrics_token"
+    token.write_text(f"{TOKEN}\n")
+    scene.values["/etc/loyalty/secrets/metrics_token"] = str(token)
     site = scene.stack.enter_context(web(scene.folder, workers=1, METRICS_TOKEN=TOKEN))
     scene.values["http://127.0.0.1:8000"] = site.address
 
