@@ -56,6 +56,13 @@ class TestThePage:
         [beat] = starts("loyalty-beat.service")
         assert shlex.split(beat)[1:] == OURS["beat"]["command"][1:]
 
+    def test_switches_on_every_timer_that_it_shows(self):
+        timers = {name for name in UNITS if name.endswith(".timer")}
+        [switched_on] = re.findall(r"systemctl enable --now (.*\.timer)$", PLAIN, re.MULTILINE)
+
+        assert set(switched_on.split()) == timers
+        assert {name.replace(".timer", ".service") for name in timers} <= set(UNITS)
+
     def test_writes_a_file_for_every_secret_that_it_names(self):
         named = {Path(path).name for name, path in settings_on_the_page().items() if name.endswith("_FILE")}
         script = block("Secrets and settings", "sh")
@@ -133,9 +140,10 @@ def test_the_page_leads_to_a_working_installation(site, tmp_path):
     del site.environment["DATABASE_URL"]
 
     # Backups
-    for command in starts("loyalty-backup.service"):
+    for command in starts("loyalty-backup.service") + starts("loyalty-erasures.service"):
         site.succeed(shlex.split(here(command).replace("$$", "$").replace("%%", "%")))
     assert len(list((tmp_path / "backups").glob("loyalty-*.dump"))) == 1
+    assert (tmp_path / "backups" / "erasures.csv").exists()
 
     # Before the first customer
     check = [*manage, "launch_check", "--backups", str(tmp_path / "backups")]
