@@ -4,12 +4,15 @@ import os
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from loyalty_site.backup import clients
 from notifications.models import Message
+from tests.factories import make_cards, make_merchant
 from tests.fakes.celery_process import database_url
 from tests.house.runbook_pages import Command, Section, pattern, sections
 from tests.house.runbook_runner import filled, run
+from tests.house.runbook_stages.staging import NEARLY_IDLE, expire
 from tests.house.test_backup import Elsewhere, erase
 from tests.loyalty.personal import live
 
@@ -30,7 +33,6 @@ def values(tmp_path):
         "points": connection.settings_dict["USER"],
         "RESTORED": place.url,
         "loyalty_restored": place.name,
-        "KIND": Message.Kind.values[0],
     }
 
 
@@ -54,6 +56,9 @@ def psql(transactional_db, monkeypatch):
 
 def test_the_commands_of_the_page(values, psql):
     life = live()
+    make_cards(make_merchant(), 1, at=timezone.now() - NEARLY_IDLE)
+    expire()
+    values["KIND"] = Message.objects.waiting().get().kind
     done = set()
     for name in ("Back up", "Look first", "Restore", "Check it worked", "Undo"):
         for command in section(name).commands:
