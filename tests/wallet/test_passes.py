@@ -16,7 +16,7 @@ def due() -> set[int]:
 
 
 def test_a_pass_that_is_put_off_is_due_at_once_and_told_whatever_it_shows():
-    failing = make_failing_pass(next_attempt_at=NOON + days(1), attempts=4)
+    failing = make_failing_pass(next_attempt_at=NOON + days(1), attempts=4, tried_version=99, tried_look=99)
     assert due() == set()
 
     assert sync_again(passes=Pass.objects.filter(pk=failing.pk), at=NOON) == 1
@@ -27,7 +27,8 @@ def test_a_pass_that_is_put_off_is_due_at_once_and_told_whatever_it_shows():
 
 
 def test_a_pass_that_was_given_up_is_taken_up_again():
-    dead = make_failing_pass(dead_at=NOON, next_attempt_at=None)
+    dead = make_failing_pass(dead_at=NOON, next_attempt_at=None, tried_version=99, tried_look=99)
+    assert due() == set()
 
     assert sync_again(passes=Pass.objects.all(), at=NOON) == 1
     assert due() == {dead.pk}

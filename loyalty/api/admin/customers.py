@@ -165,6 +165,7 @@ class CustomerExportOut(serializers.Serializer[dict[str, Any]]):
         "answered_requests": [],
         "import_lines": [],
         "admin_log": [],
+        **{name: [] for name in privacy.held_above([])},
     }
 
     exported_at = serializers.DateTimeField()
