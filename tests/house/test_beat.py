@@ -3,6 +3,8 @@
 import signal
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,13 +18,17 @@ from django_celery_beat.models import ClockedSchedule, CrontabSchedule, Interval
 from loyalty_site.beat import LOCK_KEY, LeaderScheduler
 from loyalty_site.celery import app
 from loyalty_site.schedules import JOBS
-from tests.fakes.celery_process import broker, queued
+from tests.fakes.celery_process import broker, queued, wait_until
 
 pytestmark = pytest.mark.django_db
 
 EXPIRY = "loyalty.expire_points"
 HEARTBEAT = "loyalty_site.heartbeat"
 TODAY = datetime(2026, 3, 10, tzinfo=UTC)
+LEADERS = (
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND (classid::bigint << 32 | objid::bigint) = %s "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 def scheduler_of(celery_app=app):
@@ -289,6 +295,7 @@ def test_only_one_of_two_beats_sends(scheduler):
     assert queued() == []
 
     scheduler.close()
+    wait_until_nobody_leads()
     other.tick()
     other.close()
     assert sorted(queued()) == jobs_of("loyalty.", "loyalty_site.")
@@ -300,6 +307,7 @@ def test_what_one_beat_sent_is_not_sent_by_its_successor(scheduler):
     ticked(successor, TODAY.replace(hour=1))
     ticked(scheduler, TODAY.replace(hour=2, minute=1))
     scheduler.close()
+    wait_until_nobody_leads()
 
     sent = ticked(successor, TODAY.replace(hour=2, minute=2))
     successor.close()
@@ -441,10 +449,18 @@ def terminate_leader() -> None:
     assert terminated == [(True,)]
 
 
-def other_leader() -> psycopg.Connection:
-    session = direct()
-    assert session.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY]).fetchone() == (True,)
-    return session
+@contextmanager
+def other_leader() -> Iterator[None]:
+    with direct() as session:
+        assert session.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_KEY]).fetchone() == (True,)
+        yield
+    wait_until_nobody_leads()
+
+
+def wait_until_nobody_leads() -> None:
+    """A server notices a little later that a connection was closed, and keeps its lock for that long."""
+    with direct() as session:
+        wait_until(lambda: session.execute(LEADERS, [LOCK_KEY]).fetchone() == (0,))
 
 
 def test_an_interval_staff_chose_counts(scheduler):
