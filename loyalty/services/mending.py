@@ -15,10 +15,10 @@ log = structlog.get_logger()
 
 
 @transaction.atomic
-def mend_balance(*, merchant: Merchant, card_id: int, reason: str, at: datetime) -> CardBalance:
+def mend_balance(*, merchant: Merchant, card_id: int, reason: str, actor: str, at: datetime) -> CardBalance:
     """Set a card's balance to what its last ledger row states. The ledger itself stays as it is.
 
-    Phones are told at the next sync. The log keeps what the balance was and why it was mended, because the ledger
+    Phones are told at the next sync. The log keeps what the balance was, who mended it and why, because the ledger
     cannot: nothing moved.
 
     Raises:
@@ -35,6 +35,7 @@ def mend_balance(*, merchant: Merchant, card_id: int, reason: str, at: datetime)
     log.warning(
         "loyalty.balance_mended",
         card_id=card_id,
+        actor=actor,
         reason=reason,
         points=points,
         points_before=balance.points_balance,

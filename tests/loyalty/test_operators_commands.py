@@ -5,7 +5,9 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 from django.utils import timezone
+from structlog.testing import capture_logs
 
+from loyalty.management.base import actor
 from loyalty.models import ExpirationRun, Transaction
 from loyalty.services.ledger_check import check_ledger
 from tests.factories import NOON, balance_of, days, make_card, make_merchant
@@ -126,8 +128,10 @@ class TestMendBalance:
         version = balance_of(card).version
         spoil(card)
 
-        output, code = run("mend_balance", str(card.pk), **REASON)
+        with capture_logs() as logs:
+            output, code = run("mend_balance", str(card.pk), **REASON)
 
+        assert [event["actor"] for event in logs if event["event"] == "loyalty.balance_mended"] == [actor()]
         assert (output, code) == (
             f"The balance of card {card.pk} is 10 points and 0 stamps, as its ledger says.\n",
             0,

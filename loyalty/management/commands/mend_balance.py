@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from loyalty.management.base import ReasonedCommand
+from loyalty.management.base import ReasonedCommand, actor
 from loyalty.services.mending import mend_balance
 from loyalty.services.merchants import find_card
 
@@ -25,6 +25,7 @@ class Command(ReasonedCommand):
             merchant=card.program.merchant,
             card_id=card.pk,
             reason=options["reason"],
+            actor=actor(),
             at=timezone.now(),
         )
         self.stdout.write(
