@@ -11,7 +11,7 @@ from tests.factories import NOON, make_merchant
 from tests.fakes.apns import answer
 from tests.wallet.syncing import cards_in_phones, change, tokens_of
 from wallet.models import Breaker, Pass, SyncRun
-from wallet.services import lanes
+from wallet.services.lanes import lane
 from wallet.tasks import sync_passes as sync_task
 
 pytestmark = pytest.mark.django_db
@@ -92,7 +92,7 @@ def test_what_was_given_up_is_told_with_the_option_and_not_without(apns, merchan
 
 
 def test_failed_cards_are_named_and_the_exit_code_is_3(apns, merchant, monkeypatch):
-    monkeypatch.setattr(lanes, "WAIT_SECONDS", (0, 0, 0))
+    monkeypatch.setattr(lane, "WAIT_SECONDS", (0, 0, 0))
     (wallet_pass,) = cards_in_phones(merchant, 1)
     change(wallet_pass)
     apns.when(answer(500, "InternalServerError"), token=tokens_of(wallet_pass)[0])

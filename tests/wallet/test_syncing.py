@@ -182,8 +182,8 @@ def test_without_credentials_nothing_happens_and_the_run_says_so(db, merchant, w
 
 def test_no_merchant_waits_for_thousands_of_another(apns, merchant, monkeypatch):
     monkeypatch.setattr("wallet.services.claiming.LOOKED_AT_ONCE", 4)
-    monkeypatch.setattr("wallet.services.lanes.CLAIMED_AT_ONCE", 4)
-    monkeypatch.setattr("wallet.services.lanes.FIRST_AT_ONCE", 1)
+    monkeypatch.setattr("wallet.services.lanes.lane.CLAIMED_AT_ONCE", 4)
+    monkeypatch.setattr("wallet.services.lanes.room.FIRST_AT_ONCE", 1)
     many = cards_in_phones(merchant, 20)
     (one,) = cards_in_phones(make_merchant(), 1)
     for wallet_pass in [*many, one]:

@@ -15,9 +15,10 @@ from tests.wallet.credentials import make_apple_credential, shared_account, shar
 from tests.wallet.syncing import card_ids, cards_in_phones, change, in_phone, points_at_google, sync, tokens_of
 from wallet.google.client import GoogleWallet
 from wallet.models import Breaker, Credential, Pass, Platform, Registration, SyncFailure, SyncRun
-from wallet.services import breaking, lanes
+from wallet.services import breaking
 from wallet.services.apple_teller import AppleTeller
 from wallet.services.claiming import RUNNER_LOCK, lock_name
+from wallet.services.lanes import lane
 
 pytestmark = pytest.mark.django_db
 BUSY = answer(503, "ServiceUnavailable")
@@ -35,7 +36,7 @@ def merchant(db):
 @pytest.fixture
 def no_waiting(monkeypatch):
     """Four attempts at once."""
-    monkeypatch.setattr(lanes, "WAIT_SECONDS", (0.01, 0.02, 0.03))
+    monkeypatch.setattr(lane, "WAIT_SECONDS", (0.01, 0.02, 0.03))
 
 
 def changed_cards(merchant, count, *, platform=Platform.APPLE):

@@ -14,7 +14,7 @@ from tests.house.runbook_stages.staging import Stage, a_worker, ran, stage
 from tests.wallet.credentials import make_apple_credential, make_google_credential, shared_account, shared_identity
 from tests.wallet.syncing import cards_in_phones, change, sync, tokens_of
 from wallet.models import Credential, Pass, Platform, SyncRun
-from wallet.services import lanes
+from wallet.services.lanes import lane
 
 SYNC = "wallet-sync.md"
 
@@ -22,7 +22,7 @@ SYNC = "wallet-sync.md"
 def cards_with_passes(scene: Stage, count: int, *, changed: int) -> list[Pass]:
     """Cards in phones, the first of which have changed since."""
     scene.settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-    scene.monkeypatch.setattr(lanes, "WAIT_SECONDS", (0, 0, 0))
+    scene.monkeypatch.setattr(lane, "WAIT_SECONDS", (0, 0, 0))
     merchant = make_merchant(points_expiration_days=None)
     passes = cards_in_phones(merchant, count)
     for wallet_pass in passes[:changed]:
