@@ -9,6 +9,12 @@ from django.apps import apps as installed_apps
 from django.apps.registry import Apps
 
 UTC = ZoneInfo("UTC")
+EXPIRY = "loyalty.expire_points"
+LEDGER_CHECK = "loyalty.check_ledger"
+SYNC = "wallet.sync_passes"
+HEARTBEAT = "loyalty_site.heartbeat"
+STOCK = "loyalty_site.take_stock"
+ROLLUP = "loyalty_site.roll_up"
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,16 @@ class Job:
 
 
 JOBS = (
-    Job("loyalty.expire_points", time(2, 0), "Warns customers, then expires the points of idle cards."),
-    Job("loyalty.check_ledger", time(3, 30), "Compares every card's balance with its transactions."),
+    Job(EXPIRY, time(2, 0), "Warns customers, then expires the points of idle cards."),
+    Job(LEDGER_CHECK, time(3, 30), "Compares every card's balance with its transactions."),
     Job("loyalty.purge", time(3, 45), "Deletes what was kept long enough."),
     Job("wallet.purge", time(3, 50), "Deletes what wallets kept long enough."),
-    Job("wallet.sync_passes", timedelta(minutes=1), "Tells phones about cards that changed."),
+    Job(SYNC, timedelta(minutes=1), "Tells phones about cards that changed."),
     Job("wallet.check_credentials", timedelta(hours=1), "Tries every credential in use against its platform."),
     Job("notifications.send_messages", timedelta(seconds=15), "Sends the mail that is due."),
-    Job("loyalty_site.heartbeat", timedelta(minutes=1), "Proves that beat, broker and worker are up."),
-    Job("loyalty_site.take_stock", timedelta(minutes=5), "Counts what would be too dear to count for a scrape."),
-    Job("loyalty_site.roll_up", time(4, 15), "Counts cards at risk and other figures of the business."),
+    Job(HEARTBEAT, timedelta(minutes=1), "Proves that beat, broker and worker are up."),
+    Job(STOCK, timedelta(minutes=5), "Counts what would be too dear to count for a scrape."),
+    Job(ROLLUP, time(4, 15), "Counts cards at risk and other figures of the business."),
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
-from loyalty_site.backup.refusals import ClientsMissing
+from loyalty_site.backup.refusals import ClientFailed
 
 INSTALLED = Path("/usr/lib/postgresql")
 # What clients of every supported version understand. Our own library may be newer, and names more.
@@ -25,7 +25,7 @@ def run(program: str, *arguments: str) -> None:
     """Run a client program on our database, as it is reached by our own connection.
 
     Raises:
-        ClientsMissing: no such program fits the server, or it failed.
+        ClientFailed: no such program fits the server, or it failed.
     """
     path = _fitting(program)
     connection.ensure_connection()
@@ -41,7 +41,7 @@ def run(program: str, *arguments: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise ClientsMissing(f"{program} failed: {_first_error(done.stderr) or f'exit code {done.returncode}'}")
+        raise ClientFailed(f"{program} failed: {_first_error(done.stderr) or f'exit code {done.returncode}'}")
 
 
 def _fitting(program: str) -> Path:
@@ -53,8 +53,8 @@ def _fitting(program: str) -> Path:
         return found[min(fitting)]
     wanted = f"Install the client programs of PostgreSQL {server} or newer (in Debian: postgresql-client-{server})."
     if not found:
-        raise ClientsMissing(f"There is no {program} on this machine. {wanted}")
-    raise ClientsMissing(f"{program} {max(found)} is older than the server, which is PostgreSQL {server}. {wanted}")
+        raise ClientFailed(f"There is no {program} on this machine. {wanted}")
+    raise ClientFailed(f"{program} {max(found)} is older than the server, which is PostgreSQL {server}. {wanted}")
 
 
 def _candidates(program: str) -> Iterator[Path]:

@@ -64,7 +64,8 @@ def keep(erasures: Iterable[Erasure], file: Path) -> int:
         FileRefused: the file cannot be read or written, or is something else.
     """
     known = read(file) if file.exists() else []
-    new = [erasure for erasure in erasures if erasure not in set(known)]
+    seen = set(known)
+    new = [erasure for erasure in erasures if erasure not in seen]
     if new or not file.exists():
         with written_whole(file) as temporary, temporary.open("w", newline="") as lines:
             csv.writer(lines).writerows(as_rows([*known, *new]))

@@ -33,7 +33,7 @@ def back_up(*, file: Path, at: datetime) -> BackupReport:
 
     Raises:
         FileRefused: there is such a file already, or it cannot be written.
-        ClientsMissing: pg_dump is missing, too old, or failed.
+        ClientFailed: pg_dump is missing, too old, or failed.
     """
     if file.exists():
         raise FileRefused(f"{file} is there already; a backup overwrites nothing.")

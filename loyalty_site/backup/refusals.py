@@ -5,7 +5,7 @@ class BackupError(Exception):
     """What stops a backup or a restore. Nothing half done is left."""
 
 
-class ClientsMissing(BackupError):
+class ClientFailed(BackupError):
     """This machine has no client program that fits the server, or the program failed."""
 
 

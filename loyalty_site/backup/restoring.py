@@ -41,7 +41,7 @@ def restore(*, file: Path, erased: Sequence[erasures.Erasure], reason: str, acto
     Raises:
         FileRefused: the file or its manifest is missing, cut, changed, foreign, or of a newer release.
         DatabaseNotEmpty: the database has tables.
-        ClientsMissing: pg_restore is missing, too old, or failed.
+        ClientFailed: pg_restore is missing, too old, or failed.
     """
     manifest = files.read_manifest(file)
     missing = _missing_migrations(manifest)

@@ -1,7 +1,7 @@
 """The schedule, beat, the workers of every queue, and two servers that must not forget."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
@@ -9,12 +9,12 @@ from django_celery_beat.models import PeriodicTask
 from redis import Redis, RedisError
 
 from loyalty_site.celery import app
-from loyalty_site.findings import HEARTBEAT, Finding
-from loyalty_site.metrics.broker import QUEUES
+from loyalty_site.findings import Finding
+from loyalty_site.findings.jobs import HEARTBEAT_AGE
 from loyalty_site.models import JobRun
-from loyalty_site.schedules import JOBS
+from loyalty_site.queues import QUEUES
+from loyalty_site.schedules import HEARTBEAT, JOBS
 
-HEARTBEAT_AGE = timedelta(minutes=5)
 ANSWER_SECONDS = 2.0
 NEEDED = ("fsync", "full_page_writes")
 

@@ -24,7 +24,7 @@ def wallet_findings(at: datetime, without: Collection[str]) -> Iterator[Finding]
 
 
 def _platform(platform: Platform, at: datetime) -> Iterator[Finding]:
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE, kind=platform.value)
+    active = Credential.objects.active().filter(kind=platform.value)
     if not active.exists():
         yield Finding(
             f"{platform.value}_off",
@@ -48,7 +48,7 @@ def _issuer_ends(credential: Credential) -> datetime | None:
 
 def _encryption_keys(wanted: Collection[Platform]) -> Iterator[Finding]:
     """Asked for before a credential is brought in, unless each platform has one that stays in a file."""
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE)
+    active = Credential.objects.active()
     in_files = set(active.exclude(secret_file="").values_list("kind", flat=True))
     if all(platform.value in in_files for platform in wanted):
         return

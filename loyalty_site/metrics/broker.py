@@ -8,11 +8,8 @@ from redis import Redis
 
 from loyalty_site.metrics import throttled
 from loyalty_site.metrics.declaring import Reading, State
+from loyalty_site.queues import QUEUES
 
-QUEUES = (
-    settings.CELERY_TASK_DEFAULT_QUEUE,
-    *sorted({str(route["queue"]) for route in settings.CELERY_TASK_ROUTES.values()}),
-)
 LENGTH = State("loyalty_queue_length", "Tasks that wait in a queue of the broker.", {"queue": QUEUES})
 THROTTLED = State(
     "loyalty_throttled_answers_highest",

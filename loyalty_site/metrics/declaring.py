@@ -10,9 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from loyalty_site.schedules import JOBS
 
-SYNC = "wallet.sync_passes"
 # Of the schedule, not of the database: staff may schedule a task of any name.
-TASKS = tuple(sorted({job.task for job in JOBS} | {SYNC}))
+TASKS = tuple(sorted({job.task for job in JOBS}))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from datetime import datetime
 from django.db.models import F, Max
 
 from loyalty.models import ExpirationRun, TransactionType
-from loyalty_site.findings import EXPIRY, LEDGER_CHECK
 from loyalty_site.metrics import rollups
 from loyalty_site.metrics.declaring import Reading, State
 from loyalty_site.metrics.machinery import LAST_SUCCESS
 from loyalty_site.models import JobRun
+from loyalty_site.schedules import EXPIRY, LEDGER_CHECK, STOCK
 
 Status = ExpirationRun.Status
 ENDED = (Status.SUCCEEDED, Status.PARTIAL, Status.FAILED, Status.REFUSED)
@@ -68,7 +68,7 @@ def transactions(at: datetime) -> Iterator[Reading]:
     checked = JobRun.objects.last_success(LEDGER_CHECK)
     if checked is not None and checked.result:
         yield MISMATCHED.read(checked.result["mismatched_cards"])
-    stock = rollups.last_result(rollups.STOCK)
+    stock = rollups.last_result(STOCK)
     if stock is None:
         return
     added = rollups.rows_by_type(after=stock["ledger_id"])

@@ -8,9 +8,9 @@ from django.db.models import Count, Max, Min, Q
 from django_celery_beat.models import PeriodicTask
 
 from loyalty.models import ExpirationRun, StaffMember
-from loyalty_site.findings import EXPIRY
-from loyalty_site.metrics.declaring import SYNC, TASKS, Reading, State
+from loyalty_site.metrics.declaring import TASKS, Reading, State
 from loyalty_site.models import JobRun
+from loyalty_site.schedules import EXPIRY, SYNC
 from wallet.models import SyncRun
 
 # Their own rows know better what counts as a success.

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Max, Min, Q, Sum
 
 from loyalty_site.metrics import rollups
-from loyalty_site.metrics.declaring import SYNC, Reading, State
+from loyalty_site.metrics.declaring import Reading, State
 from loyalty_site.metrics.machinery import LAST_SUCCESS
 from loyalty_site.metrics.messages import DEAD, NEWEST_DEAD
+from loyalty_site.schedules import STOCK, SYNC
 from wallet.models import Breaker, Credential, Pass, Platform, SyncRun
 
 PLATFORMS = tuple(Platform.values)
@@ -57,14 +58,14 @@ def wallet(at: datetime) -> Iterator[Reading]:
     yield DEAD.read(found["dead"], of="pass")
     if found["newest"] is not None:
         yield NEWEST_DEAD.read(found["newest"], of="pass")
-    if (stock := rollups.last_result(rollups.STOCK)) is not None:
+    if (stock := rollups.last_result(STOCK)) is not None:
         for platform in PLATFORMS:
             yield BEHIND.read(stock["passes_behind"].get(platform, 0), platform=platform)
 
 
 def _credentials() -> Iterator[Reading]:
     # Of intermediates those count that issued one of these. Others may lie about unused until long after their end.
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE).exclude(kind=Credential.Kind.WWDR)
+    active = Credential.objects.active().exclude(kind=Credential.Kind.WWDR)
     rows = active.values_list("kind", "valid_from", "valid_until", "issuer__kind", "issuer__valid_until")
     found = list(rows)
     expiries = [(kind, until) for kind, _, until, _, _ in found] + [(kind, until) for *_, kind, until in found]

@@ -15,10 +15,10 @@ from loyalty.services.reports.customers import AT_RISK, HABIT_DAYS, IDLE_DAYS_OF
 from loyalty.services.reports.periods import last_days
 from loyalty_site.metrics.declaring import Reading, State
 from loyalty_site.models import JobRun
+from loyalty_site.schedules import ROLLUP, STOCK
 from wallet.models import Pass
 
 T = TransactionType
-STOCK, ROLLUP = "loyalty_site.take_stock", "loyalty_site.roll_up"
 ROWS_AT_MOST = 200_000
 FEW_CARDS, NEW_DAYS = 5, 7
 MOVED_DAYS = 90

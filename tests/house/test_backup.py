@@ -18,7 +18,7 @@ from loyalty.models import Card, Customer, Transaction
 from loyalty.services.privacy import erase_customer
 from loyalty_site.backup import clients, erasures, files, verifying
 from loyalty_site.backup.fingerprints import fingerprints, snapshot
-from loyalty_site.backup.refusals import ClientsMissing, FileRefused
+from loyalty_site.backup.refusals import ClientFailed, FileRefused
 from notifications.models import Message
 from tests.factories import NOON, days, make_card, make_cards, make_merchant
 from tests.fakes.celery_process import ROOT, database_url, environment
@@ -206,7 +206,7 @@ class TestTheFiles:
 
     def test_are_not_there_when_the_dump_failed(self, tmp_path, monkeypatch):
         def fail(*_: str) -> None:
-            raise ClientsMissing("pg_dump failed: no")
+            raise ClientFailed("pg_dump failed: no")
 
         monkeypatch.setattr(clients, "run", fail)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
-from loyalty_site.metrics.broker import QUEUES
+from loyalty_site.queues import QUEUES
 from loyalty_site.secret_files import NAMES
 from tests.fakes.celery_process import ROOT
 from tests.house.installation import (

@@ -10,11 +10,13 @@ from django.db.migrations.recorder import MigrationRecorder
 from django_celery_beat.models import PeriodicTask
 
 from loyalty.models import ExpirationRun, Merchant, StaffMember
-from loyalty_site import findings
+from loyalty_site.findings import broker_findings, findings
+from loyalty_site.findings.servers import clock_findings, queue_findings
 from loyalty_site.metrics import throttled
 from loyalty_site.models import JobRun
 from notifications.models import Message
 from tests.fakes.celery_process import broker
+from tests.wallet.rows import make_failing_pass
 from wallet.models import Breaker, Credential, SyncRun
 
 pytestmark = pytest.mark.django_db
@@ -92,8 +94,13 @@ def credential(**changes: Any) -> Credential:
     return Credential.objects.create(**{**fields, **changes})
 
 
+def intermediate(*, valid_until: datetime, issued: list[Credential]) -> None:
+    made = credential(kind="wwdr", identifier="Example G4", sealed_secret="", valid_until=valid_until)
+    Credential.objects.filter(pk__in=[one.pk for one in issued]).update(issuer=made)
+
+
 def found() -> dict[str, str]:
-    return {finding.code: finding.text for finding in findings.findings(NOW)}
+    return {finding.code: finding.text for finding in findings(NOW)}
 
 
 @pytest.mark.usefixtures("healthy")
@@ -193,7 +200,7 @@ class TestAHealthyInstallation:
         ran("loyalty_site.heartbeat", later)
         PeriodicTask.objects.filter(task="loyalty.expire_points").update(last_run_at=later)
 
-        texts = [finding.text for finding in findings.clock_findings(NOW)]
+        texts = [finding.text for finding in clock_findings(NOW)]
         assert [text.split(" have ")[0] for text in texts] == [
             "1 job runs",
             "1 expiration runs",
@@ -222,12 +229,17 @@ class TestAHealthyInstallation:
 
     def test_says_when_it_expires_and_what_to_do(self):
         certificate = credential(valid_until=ago(days=1))
-        credential(kind="wwdr", identifier="Example G4", sealed_secret="", valid_until=NOW + timedelta(days=5))
+        intermediate(valid_until=NOW + timedelta(days=5), issued=[certificate])
 
         answer = found()
         assert answer["credential_expires_now"].startswith(f"{certificate} expired on 2026-03-09; then no pass can be")
         assert "expires on 2026-03-15" in answer["credential_expires_soon"]
         assert "manage.py wallet_credentials import" in answer["credential_expires_soon"]
+
+    def test_leaves_an_intermediate_alone_that_issued_nothing_in_use(self):
+        intermediate(valid_until=ago(days=1), issued=[credential(status="previous")])
+
+        assert found() == {}
 
     @pytest.mark.parametrize("status", ["staged", "previous", "retired", "revoked"])
     def test_leaves_credentials_alone_that_are_not_in_use(self, status):
@@ -299,7 +311,7 @@ class TestAHealthyInstallation:
     def test_says_nothing_of_queues_when_the_broker_is_away(self, settings):
         settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
 
-        assert list(findings.queue_findings(NOW)) == []
+        assert list(queue_findings(NOW)) == []
 
     def test_reports_staff_of_one_merchant_who_are_locked_out(self):
         merchants = [
@@ -312,6 +324,18 @@ class TestAHealthyInstallation:
 
         assert found()["pins_locked"].startswith("3 staff members of bakery are locked out")
         assert "cafe" not in found()["pins_locked"]
+
+    def test_reports_passes_that_were_given_up_today(self):
+        credential()
+        make_failing_pass(dead_at=ago(hours=23))
+
+        assert found()["passes_dead"].startswith("1 passes were given up in the last 24 hours.")
+
+    def test_forgets_passes_that_were_given_up_before(self):
+        credential()
+        make_failing_pass(dead_at=ago(hours=25))
+
+        assert "passes_dead" not in found()
 
     @pytest.mark.parametrize(("hours", "codes"), [(2.9, set()), (3.1, {"wallet_sync_stale"})])
     def test_expects_syncs_while_a_platform_is_on(self, hours, codes):
@@ -429,4 +453,4 @@ def test_a_broker_that_answers_is_no_finding():
     with broker() as client:
         assert client.ping()
 
-    assert list(findings.broker_findings()) == []
+    assert list(broker_findings()) == []

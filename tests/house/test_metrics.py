@@ -24,6 +24,7 @@ from loyalty_site.metrics import collecting, counters, middleware, rollups, thro
 from loyalty_site.metrics.collecting import STATES, StateCollector
 from loyalty_site.metrics.declaring import TASKS, State
 from loyalty_site.models import JobRun
+from loyalty_site.schedules import ROLLUP, STOCK
 from loyalty_site.tasks import heartbeat
 from notifications.models import Message
 from tests.factories import give, make_card, make_cards, make_merchant, make_store
@@ -289,7 +290,7 @@ class TestTheLedger:
     def test_is_counted_on_from_where_it_was_counted_last(self):
         card = make_card(points=5)
         for _ in range(2):
-            ran(rollups.STOCK, NOW + timedelta(seconds=JobRun.objects.count()), result=rollups.take_stock())
+            ran(STOCK, NOW + timedelta(seconds=JobRun.objects.count()), result=rollups.take_stock())
             give(card, 1, at=NOW)
 
         found = read()
@@ -392,7 +393,7 @@ class TestTheWallet:
         card = make_card(points=5)
         fields = {"modified_at": NOW, "created_at": NOW, "issued_under": "pass.com.example"}
         Pass.objects.create(card=card, platform="apple", identifier="1", status="active", **fields)
-        ran(rollups.STOCK, NOW, result=rollups.take_stock())
+        ran(STOCK, NOW, result=rollups.take_stock())
 
         found = read()
         assert value("loyalty_wallet_passes_behind", found, platform="apple") == 1
@@ -424,7 +425,7 @@ class TestStaff:
 
 class TestTheBusiness:
     def figures(self) -> Read:
-        ran(rollups.ROLLUP, NOW, result=rollups.roll_up(at=NOW))
+        ran(ROLLUP, NOW, result=rollups.roll_up(at=NOW))
         return read()
 
     def test_has_no_figures_before_the_first_night(self):
@@ -561,8 +562,8 @@ def fill() -> None:
         synced(ago(minutes=minutes))
         message(status="dead", next_attempt_at=ago(minutes=minutes))
         credential(identifier=str(minutes))
-    ran(rollups.STOCK, NOW, result=rollups.take_stock())
-    ran(rollups.ROLLUP, NOW, result=rollups.roll_up(at=NOW))
+    ran(STOCK, NOW, result=rollups.take_stock())
+    ran(ROLLUP, NOW, result=rollups.roll_up(at=NOW))
 
 
 def test_nothing_that_names_anybody_is_told():

@@ -9,8 +9,13 @@ from django.db.models import Q
 
 
 class CredentialQuerySet(models.QuerySet["Credential"]):
-    def active(self, kind: str, identifier: str) -> CredentialQuerySet:
-        return self.filter(kind=kind, identifier=identifier, status=Credential.Status.ACTIVE)
+    def active(self) -> CredentialQuerySet:
+        return self.filter(status=Credential.Status.ACTIVE)
+
+    def needed(self) -> CredentialQuerySet:
+        """Active ones; of intermediates those that issued one of these. Others may lie about long after their end."""
+        issuers = self.active().filter(issuer__isnull=False).values("issuer")
+        return self.active().exclude(~Q(pk__in=issuers), kind=Credential.Kind.WWDR)
 
 
 class Credential(models.Model):
@@ -81,6 +86,14 @@ class Credential(models.Model):
     def days_left(self, at: datetime) -> int | None:
         """Whole days until it expires, negative afterwards. None: it does not expire by itself."""
         return (self.valid_until - at).days if self.valid_until else None
+
+    def lasts(self, at: datetime) -> str:
+        """How long it is good for, in words: the days that are left, or since when it is over."""
+        if self.valid_until is None:
+            return "does not expire"
+        if self.valid_until <= at:
+            return f"expired on {self.valid_until:%Y-%m-%d}"
+        return f"{self.days_left(at)} days left"
 
 
 class Breaker(models.Model):

@@ -61,7 +61,7 @@ def is_on(platform: str) -> bool:
 def configured(platform: str) -> list[str]:
     """The pass types or issuers that have an active credential: older passes may have others than new ones."""
     # The kinds that have a secret are named like their platforms.
-    active = Credential.objects.filter(kind=platform, status=Credential.Status.ACTIVE)
+    active = Credential.objects.active().filter(kind=platform)
     return list(active.order_by("identifier").values_list("identifier", flat=True))
 
 

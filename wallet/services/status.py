@@ -91,7 +91,7 @@ def _open_breakers() -> dict[str, list[Breaker]]:
 
 def _active_credentials(at: datetime) -> dict[str, list[CredentialStatus]]:
     found: dict[str, list[CredentialStatus]] = defaultdict(list)
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE).defer("certificate", "sealed_secret")
+    active = Credential.objects.active().defer("certificate", "sealed_secret")
     for credential in active.order_by("kind", "identifier"):
         platform = Platform.GOOGLE if credential.kind == Credential.Kind.GOOGLE else Platform.APPLE
         days_old = (at - credential.valid_from).days

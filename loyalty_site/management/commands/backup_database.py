@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from loyalty.management.base import FINDING, USAGE, LoyaltyCommand
 from loyalty_site.backup import back_up
-from loyalty_site.backup.refusals import ClientsMissing, FileRefused
+from loyalty_site.backup.refusals import ClientFailed, FileRefused
 
 
 class Command(LoyaltyCommand):
@@ -27,7 +27,7 @@ class Command(LoyaltyCommand):
             report = back_up(file=options["file"], at=timezone.now())
         except FileRefused as error:
             raise CommandError(str(error), returncode=USAGE) from None
-        except ClientsMissing as error:
+        except ClientFailed as error:
             raise CommandError(str(error), returncode=FINDING) from None
         if options["json"]:
             self.print_json(asdict(report))

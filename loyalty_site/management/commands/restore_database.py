@@ -8,7 +8,7 @@ from django.utils import timezone
 from loyalty.management.base import FINDING, REFUSED, USAGE, ReasonedCommand, actor
 from loyalty.services.adjustments import require_reason
 from loyalty_site.backup import RestoreReport, erasures, restore
-from loyalty_site.backup.refusals import ClientsMissing, DatabaseNotEmpty, FileRefused
+from loyalty_site.backup.refusals import ClientFailed, DatabaseNotEmpty, FileRefused
 
 
 class Command(ReasonedCommand):
@@ -47,7 +47,7 @@ class Command(ReasonedCommand):
             raise CommandError(str(error), returncode=USAGE) from None
         except DatabaseNotEmpty as error:
             raise CommandError(str(error), returncode=REFUSED) from None
-        except ClientsMissing as error:
+        except ClientFailed as error:
             raise CommandError(str(error), returncode=FINDING) from None
 
 

@@ -77,7 +77,7 @@ class Command(LoyaltyCommand):
 
     def _check(self, options: dict[str, Any], now: datetime) -> None:
         report = credentials.check_credentials(at=now)
-        active = Credential.objects.filter(status=Credential.Status.ACTIVE).order_by("kind", "identifier")
+        active = Credential.objects.active().order_by("kind", "identifier")
         if options["json"]:
             self.print_json([described(row, now) for row in active])
         for row in active if not options["json"] else ():
@@ -187,12 +187,4 @@ def described(credential: Credential, now: datetime) -> dict[str, Any]:
 
 
 def line(credential: Credential, now: datetime) -> str:
-    return f"{credential.pk:>4}  {credential}  {credential.get_status_display().lower()}  {lasts(credential, now)}"
-
-
-def lasts(credential: Credential, now: datetime) -> str:
-    if credential.valid_until is None:
-        return "does not expire"
-    if credential.valid_until <= now:
-        return f"expired on {credential.valid_until:%Y-%m-%d}"
-    return f"{credential.days_left(now)} days left"
+    return f"{credential.pk:>4}  {credential}  {credential.get_status_display().lower()}  {credential.lasts(now)}"

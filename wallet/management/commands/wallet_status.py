@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -23,13 +24,13 @@ class Command(LoyaltyCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         status = wallet_status(at=timezone.now())
         for platform in (status.apple, status.google):
-            self._tell(platform)
+            self._tell(platform, status.at)
         if status.last_run:
             self._tell_run(status.last_run, max(options["failures"], 0))
         if status.needs_somebody:
             raise SystemExit(FINDING)
 
-    def _tell(self, status: PlatformStatus) -> None:
+    def _tell(self, status: PlatformStatus, at: datetime) -> None:
         name = str(status.platform)
         self.stdout.write(
             f"{name}: {'on' if status.is_configured else 'off'}, {status.passes_behind} passes behind, "
@@ -38,7 +39,7 @@ class Command(LoyaltyCommand):
         for breaker in status.breakers:
             self.stdout.write(f"{name}: no calls since {breaker.opened_at:%F %T} UTC: {breaker.reason or breaker.code}")
         for credential in status.credentials:
-            self.stdout.write(f"{name}: {_line(credential)}")
+            self.stdout.write(f"{name}: {_line(credential, at)}")
 
     def _tell_run(self, run: SyncRun, failures: int) -> None:
         self.stdout.write(
@@ -53,10 +54,10 @@ class Command(LoyaltyCommand):
             self.stdout.write(f"card {failure.card_id}: {failure.platform} {failure.code}, {ending}. {failure.reason}")
 
 
-def _line(status: CredentialStatus) -> str:
-    left = "does not expire" if status.days_left is None else f"{status.days_left} days left"
-    error = f"; its last check failed: {status.credential.check_error}" if status.credential.check_error else ""
-    return f"number {status.credential.pk}, {status.credential}, {left}, {status.days_old} days old{error}"
+def _line(status: CredentialStatus, at: datetime) -> str:
+    credential = status.credential
+    error = f"; its last check failed: {credential.check_error}" if credential.check_error else ""
+    return f"number {credential.pk}, {credential}, {credential.lasts(at)}, {status.days_old} days old{error}"
 
 
 def _seconds(run: SyncRun) -> str:

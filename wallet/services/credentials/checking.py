@@ -29,7 +29,7 @@ class CheckReport:
 def check_credentials(*, at: datetime) -> CheckReport:
     """Try every active credential, and note with each what came of it."""
     report = CheckReport()
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE).order_by("kind", "identifier")
+    active = Credential.objects.active().order_by("kind", "identifier")
     for credential in active:
         outcome = probe(credential, at=at)
         _note(credential, outcome, at=at)

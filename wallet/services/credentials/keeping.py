@@ -46,6 +46,6 @@ def require_usable_files() -> None:
     Raises:
         SecretUnreadable: the first that cannot; the sentence names it and what to do.
     """
-    active = Credential.objects.filter(status=Credential.Status.ACTIVE).exclude(secret_file="")
+    active = Credential.objects.active().exclude(secret_file="")
     for path in active.order_by("kind", "identifier").values_list("secret_file", flat=True):
         read_secret_file(path)
