@@ -6,6 +6,7 @@ from typing import Any
 from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
+from structlog.contextvars import bind_contextvars
 
 from loyalty.api.problems import InvalidApiKey, InvalidStaffSession
 from loyalty.models import Program, StaffMember, Store
@@ -47,6 +48,7 @@ class TillAuthentication(BaseAuthentication):
             raise InvalidApiKey("This key is not valid. Ask your back office for a new one.")
         if found.is_token_refused:
             raise InvalidStaffSession("Your session is over. Please sign in with your PIN.")
+        bind_contextvars(merchant_id=found.store.merchant_id, store_id=found.store.pk)
         return Till(found.store, found.program, found.staff_member, found.label), None
 
     def authenticate_header(self, request: Request) -> str:

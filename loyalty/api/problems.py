@@ -22,6 +22,8 @@ from notifications.errors import (
     MessageNotFound,
 )
 
+log = structlog.get_logger()
+
 MEDIA_TYPE = "application/problem+json"
 Refusal = type[LoyaltyError | MessageError]
 MOST_FIELDS = 50
@@ -282,6 +284,7 @@ class Handler(ExceptionHandler):
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         response = super().get_response(exc, data)
         response.content_type = MEDIA_TYPE
+        log.info("loyalty.request_refused", reason=data["code"], status=data["status"])
         return response
 
 

@@ -7,7 +7,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
+from structlog.testing import capture_logs
 
+from loyalty.management.base import actor
 from loyalty_site.models import JobRun
 from loyalty_site.schedules import JOBS
 from loyalty_site.tasks import heartbeat
@@ -83,3 +85,18 @@ def test_an_unknown_one_is_refused_in_a_line():
         jobs(off="loyalty.nothing")
 
     assert error.value.returncode == 2
+
+
+def test_the_log_says_who_switched_a_job():
+    with capture_logs() as logs:
+        jobs(off=EXPIRY)
+
+    assert logs == [
+        {
+            "event": "loyalty_site.job_switched",
+            "log_level": "warning",
+            "job": EXPIRY,
+            "enabled": False,
+            "actor": actor(),
+        }
+    ]

@@ -1,15 +1,17 @@
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+import structlog
+from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from redis import RedisError
 
+from loyalty.management.base import actor, usage
 from loyalty_site.metrics import broker
 from loyalty_site.models import JobRun
 
-USAGE = 2
+log = structlog.get_logger()
 
 
 class Command(BaseCommand):
@@ -36,10 +38,11 @@ class Command(BaseCommand):
 def _switch(task: str, *, enabled: bool) -> None:
     entries = list(PeriodicTask.objects.filter(task=task))
     if not entries:
-        raise CommandError(f"There is no job {task!a}; manage.py jobs lists them.", returncode=USAGE)
+        raise usage(f"There is no job {task!a}; manage.py jobs lists them.")
     for entry in entries:
         entry.enabled = enabled
         entry.save()
+    log.warning("loyalty_site.job_switched", job=task, enabled=enabled, actor=actor())
 
 
 def _line(entry: PeriodicTask, run: JobRun | None) -> str:

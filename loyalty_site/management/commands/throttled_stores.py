@@ -5,11 +5,11 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 from redis import Redis, RedisError
 
+from loyalty.management.base import FINDING
 from loyalty.models import Store
 from loyalty_site.metrics import throttled
 
 SHOWN = 20
-FAILURE = 1
 
 
 class Command(BaseCommand):
@@ -23,7 +23,7 @@ class Command(BaseCommand):
             with Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=1, socket_connect_timeout=1) as client:
                 found = throttled.by_store(timezone.now(), client, most=SHOWN)
         except RedisError as error:
-            raise CommandError(f"The broker does not answer: {error}", returncode=FAILURE) from None
+            raise CommandError(f"The broker does not answer: {error}", returncode=FINDING) from None
         stores = Store.objects.select_related("merchant").in_bulk([store_id for store_id, _ in found])
         for store_id, answers in found:
             store = stores.get(store_id)

@@ -207,10 +207,8 @@ def test_redeeming_neither_or_both_is_refused(till, card):
         refused(till.post(f"cards/{card.pk}/redeem", body), 400, "invalid_input")
 
 
-@pytest.mark.parametrize("card_id", ["0", "999999999999999999", "00000000000000001"])
+@pytest.mark.parametrize("card_id", ["0", "999999999999999999", "000999999999999999"])
 def test_a_card_id_that_names_no_card_is_not_found(till, card, card_id):
-    if card_id.strip("0") == "1" and card.pk == 1:
-        pytest.skip("the card has this id")
     refused(till.post(f"cards/{card_id}/earn", {"amount": "1.00"}), 404, "card_not_found")
 
 

@@ -3,6 +3,8 @@
 from decimal import Decimal
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from loyalty.models import Program, Transaction
 from tests.factories import balance_of, make_card, make_reward
@@ -131,3 +133,15 @@ def test_refunds_in_three_parts_take_what_was_earned_whatever_the_rate_is_meanwh
     assert taken == [-1, 0, -1]
     more = till.post(f"transactions/{sale['id']}/refund", {"amount": "0.01", "reason": "returned"})
     assert (more.status_code, more.json()["code"]) == (422, "refund_exceeds_purchase")
+
+
+def test_the_log_says_which_store_was_refused_and_why(till):
+    card = make_card(till.merchant)
+
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        refused = till.post(f"cards/{card.pk}/redeem", {"points": 50})
+
+    [event] = [line for line in logs if line["event"] == "loyalty.request_refused"]
+    assert (event["reason"], event["status"]) == ("insufficient_points", refused.status_code)
+    assert (event["merchant_id"], event["store_id"]) == (till.merchant.pk, till.store.pk)
+    assert event["request_id"] == refused.json()["request_id"]
