@@ -23,5 +23,5 @@ os.environ["LOG_FORMAT"] = "json"
 
 from loyalty_site.settings import *  # noqa: E402, F403
 
-PASSWORD_HASHERS = [PASSWORD_HASHERS[0], "tests.loyalty.pin_hashers.QuickArgon2"]  # noqa: F405
+PASSWORD_HASHERS = ["tests.hashers.QuickScrypt", "tests.hashers.QuickArgon2"]
 WHITENOISE_AUTOREFRESH = True  # there is no collected static folder in a checkout

@@ -17,7 +17,7 @@ from loyalty.models import StaffMember, StaffSession, Store
 from loyalty.services import staff
 from tests.factories import NOON, days, make_store
 from tests.fakes.celery_process import wait_until
-from tests.loyalty.pin_hashers import COMPARISONS, CountingArgon2
+from tests.hashers import COMPARISONS, CountingArgon2
 from tests.loyalty.staff_members import PIN, add, lets_in, refused, state
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,7 +69,7 @@ def crowd(store: Store, member: StaffMember, seed: int) -> Iterator[Callable[[],
 
 
 def test_of_a_thousand_guesses_from_twenty_processes_five_are_compared(settings, tmp_path, monkeypatch):
-    settings.PASSWORD_HASHERS = [settings.PASSWORD_HASHERS[0], "tests.loyalty.pin_hashers.CountingArgon2"]
+    settings.PASSWORD_HASHERS = [settings.PASSWORD_HASHERS[0], "tests.hashers.CountingArgon2"]
     assert type(get_hasher("argon2")) is CountingArgon2
     seed = random.randrange(10**9)
     print(f"seed: {seed}")

@@ -12,7 +12,7 @@ from loyalty.models import StaffMember, StaffSession, Store
 from loyalty.services import pins, staff
 from loyalty_site import settings as product_settings
 from tests.factories import NOON, days, make_merchant, make_store
-from tests.loyalty.pin_hashers import CountingArgon2
+from tests.hashers import CountingArgon2
 from tests.loyalty.staff_members import PIN, add, change, lets_in, lock, refused, reset, sign_in, state, unlock
 
 pytestmark = pytest.mark.django_db

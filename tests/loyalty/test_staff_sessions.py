@@ -8,7 +8,7 @@ from loyalty.errors import StaffMemberNotFound, StaffPinsDisabled, StaffSessionN
 from loyalty.models import Merchant, Program, StaffMember, StaffSession, Store
 from loyalty.services import staff
 from tests.factories import NOON, days, make_merchant, make_store
-from tests.loyalty.pin_hashers import COMPARISONS, CountingArgon2
+from tests.hashers import COMPARISONS, CountingArgon2
 from tests.loyalty.staff_members import PIN, WRONG, add, change, lets_in, lock, refused, reset, sign_in, state
 
 pytestmark = pytest.mark.django_db
