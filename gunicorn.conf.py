@@ -4,6 +4,9 @@ from typing import Any
 
 from loyalty_site import draining
 
+# BEHIND_PROXY alone decides whether forwarded headers count: gunicorn would believe whoever comes from this host.
+forwarded_allow_ips = ""
+
 
 def on_starting(server: Any) -> None:
     draining.before_ending(server)

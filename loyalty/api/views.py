@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from loyalty.api import throttling
+from loyalty.api.addresses import client_address
 from loyalty.api.authentication import Till, TillAuthentication, UserKeyAuthentication
 from loyalty.api.idempotency import asked_once
 from loyalty.api.operations import Access, Asked, Operation, kept
@@ -83,7 +84,7 @@ class StoreView(ApiView):
             staff_member=till.staff_member,
             actor=till.actor,
             session_token=request.headers.get("X-Staff-Session", ""),
-            client=Client(request.META.get("REMOTE_ADDR", ""), request.headers.get("User-Agent", "")),
+            client=Client(client_address(request), request.headers.get("User-Agent", "")),
         )
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

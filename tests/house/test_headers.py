@@ -69,6 +69,12 @@ class TestTheRealWebServer:
             assert stranger.status == 400
             assert_safe(stranger.headers)
 
+    def test_believes_nobody_about_https_unless_it_stands_behind_a_proxy(self, tmp_path):
+        with web(tmp_path, workers=1, **{**PRODUCTION, "BEHIND_PROXY": "false"}) as site:
+            for header in ({"X-Forwarded-Proto": "https"}, {"X-Forwarded-Ssl": "on"}):
+                answer = site.ask("GET", "/admin/login/", headers={"Host": "points.bakery.test", **header})
+                assert answer.status == 301
+
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/fails", "/api/v1/fails"])
