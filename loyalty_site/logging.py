@@ -3,6 +3,7 @@
 Every event carries `ts`, `level` and `event`; requests and tasks add `request_id`.
 """
 
+import logging
 import logging.config
 import re
 
@@ -20,6 +21,13 @@ def without_secret_addresses(
         if isinstance(value, str) and "/wallet/" in value:
             event[name] = SECRET_IN_ADDRESS.sub(r"\1...", value)
     return event
+
+
+def as_warning(record: logging.LogRecord) -> bool:
+    """A filter of the standard library: a sentence at the level warning, without a traceback."""
+    record.levelno, record.levelname = logging.WARNING, "WARNING"
+    record.exc_info = record.exc_text = None
+    return logging.getLogger(record.name).isEnabledFor(record.levelno)
 
 
 SHARED_PROCESSORS: list[structlog.typing.Processor] = [
@@ -55,6 +63,7 @@ def logging_config(*, form: str, level: str) -> None:
                     "foreign_pre_chain": SHARED_PROCESSORS,
                 }
             },
+            "filters": {"as_warning": {"()": lambda: as_warning}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
@@ -63,6 +72,8 @@ def logging_config(*, form: str, level: str) -> None:
                 "httpx2": {"level": "WARNING"},
                 "httpcore2": {"level": "WARNING"},
                 "hpack": {"level": "WARNING"},
+                # Scanners ask by names of others all day: no error of ours, and where it was raised tells nothing.
+                "django.security.DisallowedHost": {"filters": ["as_warning"]},
             },
         }
     )

@@ -43,6 +43,15 @@ for path in ("apple/get/open-4711", "google/get/open-4711?q=1", f"apple/v1/devic
     assert Client().get(f"/wallet/{path}", headers={"host": "localhost"}).status_code in (400, 404)
 """
 
+SCAN = """
+import django
+django.setup()
+from django.conf import settings
+from django.test import Client
+settings.WHITENOISE_AUTOREFRESH = True
+assert Client().get("/admin/", headers={"host": "evil.test"}).status_code == 400
+"""
+
 CALL = """
 import django, http.server, httpx2, threading
 django.setup()
@@ -105,6 +114,14 @@ def test_the_line_of_a_request_names_nobody():
     assert json.loads(line)["request"] == "GET /healthz"
     assert "ana" not in line
     assert "127.0.0.1" not in line
+
+
+def test_who_asks_by_a_name_that_is_not_ours_is_a_warning_of_one_sentence():
+    refusals = [event for event in map(json.loads, said(SCAN)) if "evil.test" in event["event"]]
+
+    assert [(event["level"], "exception" in event) for event in refusals] == [("warning", False)]
+    assert not [line for line in said(SCAN, LOG_FORMAT="console") if "Traceback" in line]
+    assert "evil.test" not in "".join(said(SCAN, LOG_LEVEL="ERROR"))
 
 
 @pytest.mark.parametrize("level", ["INFO", "DEBUG"])
