@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,33 @@ class TestThePage:
         if not name.endswith(".service"):
             return
         assert "User=loyalty" in UNITS[name]
-        assert "EnvironmentFile=/etc/loyalty/environment" in UNITS[name]
+        assert ("EnvironmentFile=/etc/loyalty/environment" in UNITS[name]) == name.startswith("loyalty-")
+
+    @pytest.mark.parametrize("name", [name for name in UNITS if re.fullmatch(r"loyalty-.*\.service", name)])
+    def test_gives_each_process_what_its_settings_need_whichever_starts_first(self, name):
+        lines = UNITS[name].splitlines()
+        [after] = [line.removeprefix("After=").split() for line in lines if line.startswith("After=")]
+
+        assert {"postgresql.service", "valkey-server.service", "redis-server.service"} <= set(after)
+        assert {"RuntimeDirectory=loyalty", "RuntimeDirectoryPreserve=yes"} <= set(lines)
+
+    def test_shows_what_tells_somebody_of_a_unit_that_failed(self):
+        told = {name for name, unit in UNITS.items() if "OnFailure=tell-somebody@%n.service" in unit}
+
+        assert told == {name.replace(".timer", ".service") for name in UNITS if name.endswith(".timer")}
+        assert "tell-somebody@.service" in UNITS
+
+    def test_shows_units_that_systemd_understands(self, tmp_path):
+        for name, unit in UNITS.items():
+            (tmp_path / name).write_text(re.sub(r"(?<=^ExecStart=)/\S+", "/bin/true", unit, flags=re.MULTILINE))
+        if not shutil.which("systemd-analyze"):
+            pytest.skip("systemd-analyze is not installed")
+        paths = [tmp_path / name.replace("@.", "@one.") for name in UNITS]
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False
+        )
+
+        assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])
 
     def test_starts_what_compose_starts(self):
         [web] = starts("loyalty-web.service")
