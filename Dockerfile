@@ -20,8 +20,10 @@ COPY loyalty loyalty
 COPY wallet wallet
 COPY loyalty_site loyalty_site
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# A checkout that was made under umask 077 has files that only its owner reads, who is not the user of this image.
 # Neither value is kept: they are there for this one command, which needs settings and no secrets.
-RUN SECRET_KEY=not-kept PIN_PEPPER=not-kept python manage.py collectstatic --noinput \
+RUN chmod -R u=rwX,go=rX /opt/loyalty \
+    && SECRET_KEY=not-kept PIN_PEPPER=not-kept python manage.py collectstatic --noinput \
     && python -m compileall -q notifications loyalty wallet loyalty_site
 USER 10001:10001
 EXPOSE 8000

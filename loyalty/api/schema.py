@@ -234,6 +234,7 @@ def _listed(found: list[Problem]) -> str:
     return "\n".join(f"- `{problem.code}`: {problem.title}." for problem in found)
 
 
+@cache
 def _example(problem: Problem) -> OpenApiExample:
     body = problems.render(problem, f"{problem.title}.") | {"request_id": "4a1f1f6c-7c52-4f0e-9d3b-2f6f0b7a9d10"}
     return OpenApiExample(

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import socket
 from typing import Any
 
 import pytest
@@ -63,6 +62,15 @@ class TestTheImage:
 
         assert let_in == {*copied_by_the_image(), "requirements.txt"}
         assert "\n*\n" in (ROOT / ".dockerignore").read_text()
+
+    def test_is_not_given_secrets_that_lie_inside_what_it_copies(self):
+        lines = (ROOT / ".dockerignore").read_text().splitlines()
+        last_let_in = max(number for number, line in enumerate(lines) if line.startswith("!"))
+
+        assert {"**/.*", "**/*.pem", "**/*.key", "**/*.p12"} <= set(lines[last_let_in:])
+
+    def test_may_be_read_by_its_user_whatever_the_checkout_was_made_with(self):
+        assert "chmod -R u=rwX,go=rX /opt/loyalty" in DOCKERFILE
 
     def test_is_a_web_server_unless_told_otherwise(self):
         [command] = re.findall(r"^CMD (.*)", DOCKERFILE, re.MULTILINE)
@@ -200,7 +208,7 @@ def test_the_commands_of_compose_make_an_installation_that_is_ready_for_customer
         site.wait("the health check of web", lambda: site.run(here(health[1:], port), **given["web"]).returncode == 0)
         site.wait("the heartbeat", site.has_a_heartbeat)
         asked = SERVICES["worker-wallet"]["healthcheck"]["test"][1].replace("$$", "$")
-        site.succeed(["sh", "-c", asked], HOSTNAME=socket.gethostname(), **given["worker-wallet"])
+        site.succeed(["sh", "-c", asked], **given["worker-wallet"])
         token = {"Host": "web:8000", "Authorization": f"Bearer {PRODUCTION['METRICS_TOKEN']}"}
         status, metrics = site.ask(port, "/metrics", **token)
         assert (status, b"loyalty_job_last_success_timestamp_seconds{" in metrics) == (200, True)
