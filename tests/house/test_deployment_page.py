@@ -21,6 +21,8 @@ UNITS = dict(
     re.findall(r"`/etc/systemd/system/([\w@.-]+)`[^\n]*:\n\n```ini\n(.*?)```", PLAIN, re.DOTALL),
 )
 
+WRAPPERS = dict(re.findall(r"`/usr/local/bin/([\w-]+)`[^\n]*:\n\n```sh\n(.*?)```", PLAIN, re.DOTALL))
+
 
 def block(title: str, kind: str) -> str:
     """The first block of a kind below a heading."""
@@ -97,6 +99,41 @@ class TestThePage:
         assert {name for name in named if name not in script} == set()
 
 
+class TestTheWrappers:
+    @pytest.fixture
+    def host(self, tmp_path):
+        """A host whose Python and Celery say what they were given, and where."""
+        programs = tmp_path / "opt" / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        for name in ("python", "celery"):
+            (programs / name).write_text('#!/bin/sh\npwd; echo "$DEFAULT_FROM_EMAIL"; printf "%s\\n" "$@"\n')
+            (programs / name).chmod(0o755)
+        (tmp_path / "elsewhere").mkdir()
+        return tmp_path
+
+    def say(self, host: Path, wrapper: str, *words: str) -> list[str]:
+        [quoted] = re.findall(r"`(DEFAULT_FROM_EMAIL='[^`]+)`", PLAIN)
+        (host / "environment").write_text(f"{block('Secrets and settings', 'ini')}{quoted}\n")
+        script = WRAPPERS[wrapper].replace("/etc/loyalty/environment", str(host / "environment"))
+        script = script.replace("/opt/loyalty", str(host / "opt"))
+        done = subprocess.run(
+            ["sh", "-c", script, wrapper, *words], cwd=host / "elsewhere", capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    def test_look_for_files_where_the_caller_is(self, host):
+        said = self.say(host, "loyalty", "import_cards", "our customers.csv")
+
+        sender = "Points <points@example.com>"
+        manage = str(host / "opt" / "manage.py")
+        assert said == [str(host / "elsewhere"), sender, manage, "import_cards", "our customers.csv"]
+
+    def test_ask_workers_from_where_the_code_is(self, host):
+        said = self.say(host, "loyalty-celery", "inspect", "ping")
+
+        assert said == [str(host / "opt"), "Points <points@example.com>", "-A", "loyalty_site", "inspect", "ping"]
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch) -> Iterator[Installation]:
     """Debian's servers if they are there, else those of the tests; the code as the image holds it."""
@@ -139,11 +176,14 @@ def test_the_page_leads_to_a_working_installation(site, tmp_path):
     # Secrets and settings
     site.succeed(["sh", "-euc", here(block("Secrets and settings", "sh"))])
     settings = {name: here(value) for name, value in settings_on_the_page().items()}
+    environment, wrapper = tmp_path / "etc" / "environment", tmp_path / "loyalty"
+    environment.write_text(here(block("Secrets and settings", "ini")))
+    wrapper.write_text(here(WRAPPERS["loyalty"]))
     without_engines = {name: site.environment[name] for name in ("PATH", "HOME")}
     site.environment = {**without_engines, **settings}
 
     # Database, static files, first login
-    manage = [str(BIN / "python"), "manage.py"]
+    manage = ["sh", str(wrapper)]
     site.succeed([*manage, "collectstatic", "--noinput"])
     site.succeed([*manage, "migrate", "--noinput"])
     assert "are there" in site.succeed([*manage, "install_schedules"])
