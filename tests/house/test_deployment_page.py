@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 
 from loyalty_site import embedded
 from tests.fakes.celery_process import ROOT
@@ -97,6 +98,28 @@ class TestThePage:
         script = block("Secrets and settings", "sh")
 
         assert {name for name in named if name not in script} == set()
+
+
+class TestSeveralHosts:
+    SECTION = PAGE.partition("## Several hosts\n")[2].partition("\n## ")[0]
+
+    def test_serve_as_one_does_on_an_address_that_others_reach(self):
+        [dropped_in] = re.findall(r"service\.d/address\.conf`:\n\n```ini\n(.*?)```", self.SECTION, re.DOTALL)
+        section, emptied, start = dropped_in.splitlines()
+        [of_one_host] = starts("loyalty-web.service")
+
+        assert (section, emptied) == ("[Service]", "ExecStart=")
+        words = shlex.split(start.removeprefix("ExecStart="))
+        assert words.pop(2) == "--bind=10.0.0.11:8000"
+        assert words == shlex.split(of_one_host)
+
+    def test_answer_to_the_names_that_they_are_asked_by(self):
+        [hosts] = re.findall(r"^ALLOWED_HOSTS=(.*)$", self.SECTION, re.MULTILINE)
+
+        assert hosts.split(",") == ["points.example.com", "web1", "web2", "127.0.0.1"]
+        targets = yaml.safe_load((ROOT / "docs/alerts/examples/prometheus.yml").read_text())["scrape_configs"][0]
+        names = {target.partition(":")[0] for config in targets["static_configs"] for target in config["targets"]}
+        assert names <= set(hosts.split(","))
 
 
 class TestTheWrappers:
