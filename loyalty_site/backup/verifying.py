@@ -21,6 +21,11 @@ JOIN pg_namespace sequence_space ON sequence_space.oid = sequence.relnamespace
 JOIN pg_namespace table_space ON table_space.oid = owner.relnamespace
 WHERE sequence.relkind = 'S' ORDER BY 1, 2
 """
+# Foreign keys are triggers too. On a replica alone (R) is as good as never.
+RESTING = """
+SELECT relname, tgname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE tgenabled IN ('D', 'R') ORDER BY relname, tgname
+"""
 POSITION = "SELECT last_value - (NOT is_called)::int, (SELECT coalesce(max({}), 0) FROM {}) FROM {}"
 
 
@@ -45,6 +50,12 @@ def triggers_that_rest() -> Iterator[str]:
         status, is_enabled = trigger.get_installation_status(model)
         if status != "INSTALLED" or not is_enabled:
             yield f"The trigger {trigger.name} of {model._meta.db_table} is not in force."
+    ours = {trigger.get_pgid(model) for model, trigger in pgtrigger.registered()}
+    with connection.cursor() as cursor:
+        cursor.execute(RESTING)
+        yield from (
+            f"The trigger {name} of {table} is not in force." for table, name in cursor.fetchall() if name not in ours
+        )
     if not _ledger_is_append_only():
         yield "The ledger let a row be deleted (it was put back); its triggers are not in force."
 

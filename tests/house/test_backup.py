@@ -1,6 +1,7 @@
 """The drill: a living system is backed up, goes on, is lost, and comes back in a new database, proven."""
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -310,6 +311,22 @@ class TestVerifying:
         assert "The trigger append_only of loyalty_transaction is not in force." in found
         assert found[-1].startswith("The ledger let a row be deleted")
         assert Transaction.objects.filter(card=life.card).exists()
+
+    def test_finds_a_foreign_key_that_is_switched_off(self, life):
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE loyalty_cardbalance DISABLE TRIGGER ALL")
+            cursor.execute("ALTER TABLE loyalty_cardbalance ENABLE TRIGGER USER")
+            try:
+                found = list(verifying.triggers_that_rest())
+            finally:
+                cursor.execute("ALTER TABLE loyalty_cardbalance ENABLE TRIGGER ALL")
+
+        assert len(found) == 4
+        for sentence in found:
+            assert re.fullmatch(
+                r"The trigger RI_ConstraintTrigger_c_\d+ of loyalty_cardbalance is not in force\.", sentence
+            )
+        assert list(verifying.triggers_that_rest()) == []
 
     def test_finds_a_sequence_that_is_behind(self, life):
         assert list(verifying.sequences_behind()) == []
