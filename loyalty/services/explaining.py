@@ -30,7 +30,10 @@ class Movement:
 
 @dataclass(frozen=True)
 class CardStory:
-    """What a card holds and why. `keeps_until` is the last day of its points; None when they do not expire."""
+    """What a card holds and why. `keeps_until` is the last day of its points; None when they do not expire.
+
+    A card whose balance is missing has 0 here, and a sentence that says so.
+    """
 
     card_id: int
     card_number: str
@@ -51,15 +54,16 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
     card = cards.filter(pk=card_id).first()
     if card is None:
         raise CardNotFound("This card is not known here.", card_id=card_id)
-    last_day = keeps_until(card, at=at)
+    balance = getattr(card, "balance", None)
+    last_day = keeps_until(card, at=at) if balance else None
     rows = ledger_rows(card=card).order_by("-seq")[:movements]
     return CardStory(
         card_id=card.pk,
         card_number=card.card_number,
-        points_balance=card.balance.points_balance,
-        stamp_count=card.balance.stamp_count,
+        points_balance=balance.points_balance if balance else 0,
+        stamp_count=balance.stamp_count if balance else 0,
         keeps_until=last_day,
-        sentences=[_holds(card), *_why(card, last_day, at=at), *_warned(card)],
+        sentences=[_holds(card), *_why(card, last_day, at=at), *_warned(card)] if balance else [_no_balance()],
         movements=[_movement(row, card) for row in rows],
     )
 
@@ -83,6 +87,10 @@ def keeps_until(card: Card, *, at: datetime) -> date | None:
         return None
     policy = card.program.policy
     return policy.keeps_at_least_until(card.balance.cycle, policy.local_date(at))
+
+
+def _no_balance() -> str:
+    return _("The card has no balance, which is a fault of the database: its ledger alone says what it held.")
 
 
 def _holds(card: Card) -> str:

@@ -6,8 +6,8 @@ import structlog
 from django.db import transaction
 from django.db.models import F
 
-from loyalty.errors import InvalidInput, NothingToChange
-from loyalty.models import CardBalance, Merchant, Transaction
+from loyalty.errors import CardNotFound, InvalidInput, NothingToChange
+from loyalty.models import Card, CardBalance, Merchant, Transaction
 from loyalty.services import ledger
 from loyalty.services.adjustments import require_reason
 
@@ -23,13 +23,21 @@ def mend_balance(*, merchant: Merchant, card_id: int, reason: str, actor: str, a
 
     Raises:
         CardNotFound: the merchant has no such card.
-        InvalidInput: the ledger of the card is broken itself, so it cannot say what the balance is.
+        InvalidInput: the ledger of the card is broken itself, so it cannot say what the balance is; or there is no
+            balance, whose last activity and promised day no ledger row knows.
         NothingToChange: the balance is what the ledger says.
         ReasonRequired, InvalidInput: there is no usable reason.
     """
     reason = require_reason(reason)
-    balance = ledger.lock(card_id, merchant=merchant).balance
+    balance = _locked(card_id, merchant=merchant)
     points, stamps, seq = _stated(card_id)
+    if balance.last_seq > seq:
+        # The balance is the only thing left that knows of those rows: mending it would take their points for good.
+        raise InvalidInput(
+            f"The balance of card {card_id} knows row {balance.last_seq} as the last, but its ledger ends at row {seq}: "
+            "rows are missing at its end.",
+            field="card",
+        )
     if (balance.points_balance, balance.stamp_count, balance.last_seq) == (points, stamps, seq):
         raise NothingToChange(f"The balance of card {card_id} is what its ledger says. Nothing was done.")
     log.warning(
@@ -46,6 +54,15 @@ def mend_balance(*, merchant: Merchant, card_id: int, reason: str, actor: str, a
         points_balance=points, stamp_count=stamps, last_seq=seq, version=F("version") + 1, changed_at=at
     )
     return CardBalance.objects.get(card=card_id)
+
+
+def _locked(card_id: int, *, merchant: Merchant) -> CardBalance:
+    try:
+        return ledger.lock(card_id, merchant=merchant).balance
+    except CardNotFound:
+        if not Card.objects.of(merchant).filter(pk=card_id).exists():
+            raise
+    raise InvalidInput(f"Card {card_id} has no balance that could be mended: its row is missing.", field="card")
 
 
 def _stated(card_id: int) -> tuple[int, int, int]:

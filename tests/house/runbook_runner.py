@@ -41,12 +41,17 @@ def _run(command: str) -> tuple[str, int]:
     if not command.startswith(MANAGE):
         return run_in_shell(command, "")
     line, piped, rest = command.partition(" | ")
-    output, code = manage(shlex.split(line.removeprefix(MANAGE)))
+    line, _, file = line.partition(" > ")
+    output, complaints, code = manage(shlex.split(line.removeprefix(MANAGE)))
+    if file:
+        Path(file).write_text(output)
+        output = ""
+    output += spoken(complaints)
     return run_in_shell(rest, output) if piped else (output, code)
 
 
-def manage(words: list[str]) -> tuple[str, int]:
-    """manage.py as its process would end: a refusal is a line on stderr and an exit code."""
+def manage(words: list[str]) -> tuple[str, str, int]:
+    """manage.py as its process would end, its output, complaints and exit code: a refusal is a line on stderr."""
     output, complaints = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(output), redirect_stderr(complaints):
@@ -57,7 +62,7 @@ def manage(words: list[str]) -> tuple[str, int]:
         except CommandError as error:
             complaints.write(f"{error}\n")
             code = error.returncode
-    return output.getvalue() + spoken(complaints.getvalue()), code
+    return output.getvalue(), complaints.getvalue(), code
 
 
 def _execute(words: list[str]) -> None:

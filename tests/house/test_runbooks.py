@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from loyalty.services.ledger_check import OVER_REVERSED, PROBLEMS
 from tests.house.prometheus import alerts
 from tests.house.runbook_pages import CHANGES, FENCE, FOLDER, INDEX, OURS, ROOT, pattern, sections
 from tests.house.test_docs import anchors
@@ -16,7 +17,7 @@ READS = re.compile(
     r"wallet_credentials (?:list|show)|export_customer|expire_points .*--dry-run|migrate --check|"
     r"erase_customer (?!.*--confirm-id)|shell .*'SELECT (?!pg_terminate)|"
     r"pgtrigger ls|throttled_stores)"
-    r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s "
+    r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s |sudo -u postgres psql points -Atc .SELECT "
 )
 
 
@@ -86,3 +87,12 @@ def test_each_alert_leads_to_its_place(url):
     name, _, anchor = url.partition("#")
 
     assert anchor in anchors((ROOT / name).read_text())
+
+
+def test_the_page_of_the_ledger_knows_all_that_the_check_says():
+    said = re.findall(r"'((?:the|row) [^']+)'", PROBLEMS + OVER_REVERSED)
+    [look] = re.findall(r"^## Look first\n(.*?)^## ", text_of("ledger.md"), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `(.+?)` \|", look, re.MULTILINE)
+
+    told = [clause for clause in said if any(pattern(row).fullmatch(f"{clause}\n") for row in rows)]
+    assert (told, len(said)) == (said, 10)

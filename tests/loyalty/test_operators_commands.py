@@ -10,9 +10,10 @@ from structlog.testing import capture_logs
 from loyalty.management.base import actor
 from loyalty.models import ExpirationRun, Transaction
 from loyalty.services.ledger_check import check_ledger
-from tests.factories import NOON, balance_of, days, make_card, make_merchant
+from tests.factories import NOON, balance_of, days, give, make_card, make_merchant
 from tests.loyalty.runs import expire, row_of
 from tests.loyalty.test_commands import run, spoil
+from tests.loyalty.test_ledger_check import corrupt
 
 pytestmark = pytest.mark.django_db
 REASON = {"reason": "ticket 17"}
@@ -155,6 +156,48 @@ class TestMendBalance:
 
         assert "does not continue the one before it" in output
         assert code == 2
+
+    def test_takes_no_points_whose_last_row_is_gone(self):
+        card = make_card(points=10)
+        give(card, 20, at=NOON)
+        corrupt("DELETE FROM loyalty_transaction WHERE card_id = %s AND seq = 3", card.pk)
+
+        output, code = run("mend_balance", str(card.pk), **REASON)
+
+        assert output == (
+            f"The balance of card {card.pk} knows row 3 as the last, but its ledger ends at row 2: rows are missing at "
+            "its end."
+        )
+        assert (code, balance_of(card).points_balance) == (2, 30)
+
+    def test_brings_an_old_balance_up_to_its_ledger(self):
+        card = make_card(points=10)
+        give(card, 20, at=NOON)
+        corrupt("UPDATE loyalty_cardbalance SET points_balance = 10, last_seq = 2 WHERE card_id = %s", card.pk)
+
+        _, code = run("mend_balance", str(card.pk), **REASON)
+
+        assert (code, balance_of(card).points_balance, balance_of(card).last_seq) == (0, 30, 3)
+
+    def test_makes_no_balance_where_none_is(self):
+        card = make_card(points=10)
+        corrupt("DELETE FROM loyalty_cardbalance WHERE card_id = %s", card.pk)
+
+        output, code = run("mend_balance", str(card.pk), **REASON)
+
+        assert output == f"Card {card.pk} has no balance that could be mended: its row is missing."
+        assert code == 2
+
+
+def test_a_card_without_a_balance_is_explained_by_its_rows():
+    card = make_card(points=10)
+    corrupt("DELETE FROM loyalty_cardbalance WHERE card_id = %s", card.pk)
+
+    output, code = run("explain_card", str(card.pk))
+
+    assert code == 0
+    assert output.splitlines()[1].startswith("The card has no balance, which is a fault of the database")
+    assert "+10 = 10" in output
 
 
 def break_ledger(card):

@@ -12,7 +12,8 @@ class Command(ReasonedCommand):
     help = (
         "Set a balance that check_ledger named back to what the card's ledger says. The ledger stays as it is, and "
         "the reason goes to the log, so it must not name the customer. "
-        "Changes data. Exit codes: 0 done, 2 usage, or the balance is right, or the ledger itself is broken."
+        "Changes data. Exit codes: 0 done, 2 usage, or the balance is right or missing, or the ledger itself "
+        "is broken."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,11 +1,15 @@
 """Stages of ledger.md and data-requests.md."""
 
+import os
+
 from django.db import connection
 from django.utils import timezone
 
 from loyalty.models import Card
 from loyalty.services.privacy import erase_customer
+from loyalty_site.backup import clients
 from tests.factories import make_cards, make_merchant
+from tests.fakes.celery_process import database_url
 from tests.house.runbook_stages.staging import Stage, stage
 from tests.loyalty.test_commands import spoil
 from tests.loyalty.test_operators_commands import break_ledger
@@ -59,5 +63,18 @@ def a_customer_who_was_erased(scene: Stage) -> None:
 @stage(LEDGER, "LoyaltyLedgerMismatch")
 def triggers_that_are_not_in_force(scene: Stage) -> None:
     a_balance_that_was_changed(scene)
+    the_superuser(scene)
+    scene.values |= {name: str(scene.folder / name) for name in ("evidence.json", "card.txt")}
+    scene.stack.callback(switch_triggers, "ENABLE")
+    switch_triggers("DISABLE")
+
+
+def switch_triggers(how: str) -> None:
     with connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE loyalty_cardbalance DISABLE TRIGGER USER")
+        cursor.execute(f"ALTER TABLE loyalty_cardbalance {how} TRIGGER ALL")
+
+
+def the_superuser(scene: Stage) -> None:
+    """The role of the tests is one, and its client programs may be in a wheel only."""
+    scene.values["sudo -u postgres psql points"] = f"psql {database_url()}"
+    scene.monkeypatch.setenv("PATH", f"{clients._fitting('psql').parent}{os.pathsep}{os.environ['PATH']}")
