@@ -7,18 +7,12 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "loyalty_site.settings")
-    from django.conf import settings
-    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
     from django.db import OperationalError
     from kombu.exceptions import OperationalError as BrokerError
 
     from loyalty_site.unreachable import explain_broker, explain_database, is_unreachable
 
-    try:
-        settings.DATABASES  # noqa: B018  reads the environment
-    except (ImproperlyConfigured, KeyError, ValueError) as error:
-        sys.exit(f"The settings cannot be read: {error}. docs/configuration.md describes every variable.")
     try:
         execute_from_command_line(sys.argv)
     except KeyboardInterrupt:

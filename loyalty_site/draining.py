@@ -13,6 +13,9 @@ from typing import Any
 
 import environ
 
+from loyalty_site.unusable import sentence_or_end
+from loyalty_site.variables import parsed
+
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 ENVIRONMENT = Path(__file__).resolve().parent.parent / ".env"
 # Shared with the processes that are forked from the one that reads this first, which is gunicorn's own.
@@ -46,8 +49,9 @@ def _serve(server: Any, *, until: float) -> None:
         server.manage_workers()
 
 
+@sentence_or_end()
 def _seconds() -> float:
     # Not from the settings: they would be read once, and workers that start later would go on with them.
     if ENVIRONMENT.exists():
         environ.Env.read_env(ENVIRONMENT)
-    return float(os.environ.get("WEB_DRAIN_SECONDS", "0"))
+    return float(parsed("WEB_DRAIN_SECONDS", os.environ.get("WEB_DRAIN_SECONDS", "0"), float))

@@ -9,15 +9,24 @@ from typing import Any
 import sentry_sdk
 import structlog
 from sentry_sdk.integrations.logging import LoggingIntegration
+from sentry_sdk.utils import BadDsn, Dsn
 
 from loyalty_site.logging import SECRET_IN_ADDRESS
+from loyalty_site.unusable import SettingsUnusable, sentence_or_end
 
 KEPT = ("event_id", "timestamp", "platform", "level", "release", "environment", "sdk", "modules")
 KEPT_OF_AN_ERROR = ("type", "module", "mechanism", "stacktrace")
 
 
+@sentence_or_end()
 def start(dsn: str, *, release: str) -> None:
     """Report what nobody expected from now on, in this process."""
+    try:
+        Dsn(dsn)
+    except BadDsn:
+        raise SettingsUnusable(
+            "SENTRY_DSN has to be an address of a project, such as https://key@host/1. Copy it from the project's page."
+        ) from None
     sentry_sdk.init(
         dsn=dsn,
         release=release,

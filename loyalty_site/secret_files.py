@@ -3,10 +3,11 @@
 A process's environment is read by whoever may look at the process, and ends up in reports of crashes.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_IMODE
+
+from loyalty_site.unusable import SettingsUnusable, sentence_or_end
 
 NAMES = (
     "SECRET_KEY",
@@ -21,11 +22,9 @@ NAMES = (
     "JOB_PING_URLS",
 )
 OTHERS = 0o007  # a group is allowed: it is how systemd and Kubernetes give a file to one service
-# Gunicorn takes it for a worker that will never start, and gives up instead of trying for ever.
-CANNOT_START = 3
 
 
-class SecretFileUnusable(Exception):
+class SecretFileUnusable(SettingsUnusable):
     """A file that is to hold a secret is missing, empty, open to others, or not the only place that is named."""
 
 
@@ -38,13 +37,10 @@ def secrets_from_files(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: _secret(name, environ) for name in NAMES if environ.get(f"{name}_FILE")}
 
 
+@sentence_or_end()
 def secrets_or_end(environ: Mapping[str, str]) -> dict[str, str]:
     """The same for settings: a sentence and no traceback, and the process ends."""
-    try:
-        return secrets_from_files(environ)
-    except SecretFileUnusable as error:
-        sys.stderr.write(f"{error}\n")
-        raise SystemExit(CANNOT_START) from None
+    return secrets_from_files(environ)
 
 
 def _secret(name: str, environ: Mapping[str, str]) -> str:

@@ -5,14 +5,12 @@ import os
 from collections import ChainMap
 from pathlib import Path
 
-import environ
-from django.core.exceptions import ImproperlyConfigured
-
 from loyalty_site.logging import logging_config
 from loyalty_site.secret_files import secrets_or_end
+from loyalty_site.variables import Variables
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+env = Variables()
 if (BASE_DIR / ".env").exists():
     env.read_env(BASE_DIR / ".env")
 env.ENVIRON = ChainMap(secrets_or_end(os.environ), os.environ)
@@ -24,10 +22,10 @@ if DEVELOPMENT and (BASE_DIR / ".local" / "wallet" / "environment").exists():
     # The Apple and the Google that `make run` and `make demo` stand in for.
     env.read_env(BASE_DIR / ".local" / "wallet" / "environment")
 DEBUG = env.bool("DEBUG", default=False)  # tracebacks in the browser
-SECRET_KEY = env.str("SECRET_KEY", default="for-development-only-" + "x" * 40 if DEVELOPMENT else "")
+SECRET_KEY = env.secret("SECRET_KEY", default="for-development-only-" + "x" * 40 if DEVELOPMENT else "")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-PUBLIC_URL = env.str("PUBLIC_URL", default="http://localhost:8000").rstrip("/")
+PUBLIC_URL = env.address("PUBLIC_URL", default="http://localhost:8000", like="https://points.example.com").rstrip("/")
 
 # --- applications
 INSTALLED_APPS = [
@@ -83,23 +81,31 @@ TEMPLATES = [
 ]
 
 # --- PostgreSQL
-DATABASES = {"default": env.db_url("DATABASE_URL", default="postgresql://localhost:5432/loyalty")}
-if "ENGINE" not in DATABASES["default"]:
-    raise ImproperlyConfigured("DATABASE_URL is no URL such as postgresql://user:password@host:5432/name")
+DATABASES = {
+    "default": env.db_url(
+        "DATABASE_URL",
+        default="postgresql://localhost:5432/loyalty",
+        like="postgresql://user:password@host:5432/name",
+    )
+}
 # 0 costs a till four times the CPU; workers and commands keep their one connection anyway.
 DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":  # a system check refuses all others
-    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
-    # A till that waits for a card gives up and says so. wsgi.py sets it; what runs without a person waits.
-    if lock_timeout := env.int("DATABASE_LOCK_TIMEOUT_MS", default=0):
-        DATABASES["default"]["OPTIONS"].setdefault("options", f"-c lock_timeout={lock_timeout}")
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+# A till that waits for a card gives up and says so. wsgi.py sets it; what runs without a person waits.
+if lock_timeout := env.int("DATABASE_LOCK_TIMEOUT_MS", default=0):
+    DATABASES["default"]["OPTIONS"].setdefault("options", f"-c lock_timeout={lock_timeout}")
 # Tills queue up behind a migration that waits for their table, so it gives up and is tried again.
 DATABASE_MIGRATION_LOCK_TIMEOUT_MS = env.int("DATABASE_MIGRATION_LOCK_TIMEOUT_MS", default=2000)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- Celery. There is no CELERY_BEAT_SCHEDULE: it would overwrite what staff edit in the admin.
-CELERY_BROKER_URL = env.str("REDIS_URL", default="redis://localhost:6379/0")
+CELERY_BROKER_URL = env.address(
+    "REDIS_URL",
+    default="redis://localhost:6379/0",
+    like="redis://:password@host:6379/0",
+    schemes=("redis", "rediss"),
+)
 CELERY_BEAT_SCHEDULER = "loyalty_site.beat.LeaderScheduler"
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True  # outcomes are rows: JobRun, ExpirationRun
@@ -129,7 +135,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 DJANGO_CELERY_BEAT_TZ_AWARE = True
 
 # --- mail
-vars().update(env.email_url("EMAIL_URL", default="smtp://localhost:25"))
+vars().update(env.email_url("EMAIL_URL", default="smtp://localhost:25", like="smtp+tls://user:password@host:587"))
 EMAIL_BACKEND = env.str("EMAIL_BACKEND", default=vars()["EMAIL_BACKEND"])
 EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=10)  # seconds; a hanging server holds up one batch, not the worker
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="loyalty@localhost")
@@ -207,16 +213,16 @@ WALLET_LINK_DAYS = env.int("WALLET_LINK_DAYS", default=90)
 WALLET_SYNC_SECONDS = env.int("WALLET_SYNC_SECONDS", default=50)
 APPLE_PASS_TYPE_ID = env.str("APPLE_PASS_TYPE_ID", default="")
 APPLE_TEAM_ID = env.str("APPLE_TEAM_ID", default="")
-APPLE_PUSH_URL = env.str("APPLE_PUSH_URL", default="https://api.push.apple.com")
+APPLE_PUSH_URL = env.address("APPLE_PUSH_URL", default="https://api.push.apple.com")
 APPLE_PUSH_CA_FILE = env.str("APPLE_PUSH_CA_FILE", default="")  # empty: the authorities that this machine trusts
 APPLE_PUSH_TYPE = env.str("APPLE_PUSH_TYPE", default="background")
 APPLE_PUSH_PRIORITY = env.int("APPLE_PUSH_PRIORITY", default=5)
 GOOGLE_ISSUER_ID = env.str("GOOGLE_ISSUER_ID", default="")
 GOOGLE_SERVICE_ACCOUNT = env.str("GOOGLE_SERVICE_ACCOUNT", default="")
-GOOGLE_WALLET_URL = env.str("GOOGLE_WALLET_URL", default="https://walletobjects.googleapis.com/walletobjects/v1")
-GOOGLE_TOKEN_URL = env.str("GOOGLE_TOKEN_URL", default="https://oauth2.googleapis.com/token")
-GOOGLE_SAVE_URL = env.str("GOOGLE_SAVE_URL", default="https://pay.google.com/gp/v/save")
-GOOGLE_KEYS_URL = env.str("GOOGLE_KEYS_URL", default="https://pay.google.com/gp/m/issuer/keys")
+GOOGLE_WALLET_URL = env.address("GOOGLE_WALLET_URL", default="https://walletobjects.googleapis.com/walletobjects/v1")
+GOOGLE_TOKEN_URL = env.address("GOOGLE_TOKEN_URL", default="https://oauth2.googleapis.com/token")
+GOOGLE_SAVE_URL = env.address("GOOGLE_SAVE_URL", default="https://pay.google.com/gp/v/save")
+GOOGLE_KEYS_URL = env.address("GOOGLE_KEYS_URL", default="https://pay.google.com/gp/m/issuer/keys")
 # Google tells by callbacks who keeps a pass; without them every pass whose link was opened counts as kept.
 GOOGLE_CALLBACKS = env.bool("GOOGLE_CALLBACKS", default=PUBLIC_URL.startswith("https://"))
 GOOGLE_REQUESTS_PER_SECOND = env.int("GOOGLE_REQUESTS_PER_SECOND", default=18)  # Google allows 20
@@ -244,7 +250,7 @@ PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
 ]
 # Mixed into every PIN before it is hashed: six digits in a stolen database are guessed in a day otherwise.
-PIN_PEPPER = env.str("PIN_PEPPER", default="for-development-only" if DEVELOPMENT else "")
+PIN_PEPPER = env.secret("PIN_PEPPER", default="for-development-only" if DEVELOPMENT else "")
 LOYALTY_STAFF_SESSION_HOURS = env.int("LOYALTY_STAFF_SESSION_HOURS", default=12)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PUBLIC_URL.startswith("https://")
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=PUBLIC_URL.startswith("https://"))
@@ -268,9 +274,10 @@ WHITENOISE_USE_FINDERS = DEVELOPMENT
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 # --- logs
-LOG_FORMAT = env.str("LOG_FORMAT", default="console" if DEVELOPMENT else "json")
+LOG_FORMAT = env.choice("LOG_FORMAT", default="console" if DEVELOPMENT else "json", among=("json", "console"))
 LOGGING_CONFIG = None
-logging_config(form=LOG_FORMAT, level=env.str("LOG_LEVEL", default="INFO"))
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+logging_config(form=LOG_FORMAT, level=env.choice("LOG_LEVEL", default="INFO", among=LOG_LEVELS))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG  # the start of a request names the browser
@@ -283,7 +290,8 @@ if PROMETHEUS_MULTIPROC_DIR is None:
     os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 # --- who else is told
-SENTRY_DSN = env.str("SENTRY_DSN", default="")  # empty: unexpected errors are in the log alone
+# Empty: unexpected errors are in the log alone.
+SENTRY_DSN = env.address("SENTRY_DSN", default="", like="https://key@host/1")
 # task=address pairs: an address outside that is asked for each time that the task did its work.
 JOB_PING_URLS = env.list("JOB_PING_URLS", default=[])
 

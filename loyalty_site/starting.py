@@ -6,7 +6,7 @@ from typing import Any
 from celery.signals import worker_init
 from django.db import DatabaseError, connections
 
-from loyalty_site.secret_files import CANNOT_START
+from loyalty_site.unusable import CANNOT_START
 from wallet.errors import SecretUnreadable
 from wallet.services.credentials import require_usable_files
 

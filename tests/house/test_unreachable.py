@@ -32,15 +32,6 @@ def test_a_missing_database_is_one_sentence(command):
     assert "make shell" in last_line
 
 
-@pytest.mark.parametrize("url", ["not a url", "postgresql://localhost:abc/x"])
-def test_an_address_that_cannot_be_read_is_one_sentence(url):
-    done = manage("migrate", DATABASE_URL=url)
-
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("The settings cannot be read: ")
-    assert "Traceback" not in done.stderr
-
-
 def test_the_sentence_keeps_the_password_to_itself():
     assert "secret-word" not in manage("migrate", DATABASE_URL=NOWHERE).stderr
 
@@ -79,10 +70,8 @@ def test_a_missing_broker_is_one_sentence():
 def test_a_database_that_is_not_postgresql_is_refused(tmp_path):
     done = manage("check", DATABASE_URL=f"sqlite:///{tmp_path}/loyalty.sqlite3")
 
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "loyalty.E001" in done.stderr
-    assert "only PostgreSQL" in done.stderr
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("DATABASE_URL has to be an address such as postgresql://")
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,10 @@ from loyalty_site.findings import findings
 
 
 class Command(BaseCommand):
-    help = "Say what is wrong with this installation, one line for each finding. Exit status 1 when there is any."
+    help = (
+        "Say what is wrong with this installation, one line for each finding. "
+        "Exit codes: 0 nothing is wrong, 1 there is a finding, 3 the settings cannot be used."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object for machines")
