@@ -39,7 +39,7 @@ def ledger_findings(at: datetime) -> Iterator[Finding]:
         yield Finding(
             "ledger_check_stale",
             f"The ledger has not been checked since {in_words(checked_at)}; it should be every night. "
-            "Check that beat and a worker run, then run celery -A loyalty_site call loyalty.check_ledger.",
+            "Check that beat and a worker run, then run manage.py jobs --run loyalty.check_ledger.",
         )
     if last is not None and last.result and last.result.get("mismatched_cards"):
         yield Finding(

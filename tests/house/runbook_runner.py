@@ -25,9 +25,14 @@ def filled(text: str, values: dict[str, str]) -> str:
     return text
 
 
+def asks_a_worker(command: str) -> bool:
+    """Whether it goes to a worker and is not waited for."""
+    return command.startswith(("celery", f"{MANAGE}jobs --run "))
+
+
 def needs_processes(command: str) -> bool:
     """Whether something other than this process looks into the database."""
-    return not command.startswith((MANAGE, "openssl", "umask", "unzip"))
+    return asks_a_worker(command) or not command.startswith((MANAGE, "openssl", "umask", "unzip"))
 
 
 def run(command: str) -> tuple[str, int]:

@@ -132,7 +132,9 @@ class TestAHealthyInstallation:
     def test_expects_a_ledger_check_every_26_hours(self, hours, codes):
         ran("loyalty.check_ledger", ago(hours=hours), result={"mismatched_cards": 0})
 
-        assert set(found()) == codes
+        answer = found()
+        assert set(answer) == codes
+        assert all("run manage.py jobs --run loyalty.check_ledger." in text for text in answer.values())
 
     def test_reports_cards_that_disagree_with_the_ledger(self):
         ran("loyalty.check_ledger", LAST_NIGHT, result={"mismatched_cards": 3})

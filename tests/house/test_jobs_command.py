@@ -4,6 +4,7 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask, PeriodicTasks
@@ -13,7 +14,7 @@ from loyalty.management.base import actor
 from loyalty_site.models import JobRun
 from loyalty_site.schedules import JOBS
 from loyalty_site.tasks import heartbeat
-from tests.fakes.celery_process import broker
+from tests.fakes.celery_process import broker, queued
 
 pytestmark = pytest.mark.django_db
 EXPIRY = "loyalty.expire_points"
@@ -23,7 +24,7 @@ def jobs(**options: str) -> dict[str, str]:
     """The lines by the name of the job."""
     output = StringIO()
     call_command("jobs", stdout=output, **options)
-    return dict(line.split(maxsplit=1) for line in output.getvalue().splitlines()[:-1])
+    return dict(line.split(maxsplit=1) for line in output.getvalue().splitlines()[1:-1])
 
 
 def test_each_job_is_listed_with_its_time():
@@ -100,3 +101,46 @@ def test_the_log_says_who_switched_a_job():
             "actor": actor(),
         }
     ]
+
+
+@time_machine.travel("2026-03-10T02:00:12Z", tick=False)
+def test_the_first_line_says_what_time_it_is_for_those_that_were_sent():
+    output = StringIO()
+    call_command("jobs", stdout=output)
+
+    assert output.getvalue().startswith("It is 2026-03-10 02:00:12 UTC.\n")
+
+
+@pytest.mark.parametrize(("task", "queue"), [("loyalty.check_ledger", "default"), ("wallet.sync_passes", "wallet")])
+def test_one_is_sent_at_once_to_the_queue_that_its_worker_takes(task, queue):
+    with broker() as client:
+        client.flushdb()
+    output = StringIO()
+
+    call_command("jobs", run=task, stdout=output)
+
+    assert queued(queue) == [task]
+    assert output.getvalue() == (
+        f"Sent {task} to the queue {queue}. Its line in manage.py jobs says how it ended, once a worker has done it.\n"
+    )
+
+
+@pytest.mark.parametrize("task", ["no.such.task", "celery.backend_cleanup"])
+def test_what_no_worker_of_ours_knows_is_not_sent(task):
+    with broker() as client:
+        client.flushdb()
+
+    with pytest.raises(CommandError, match=f"There is no task '{task}'. There are: loyalty.check_ledger, ") as error:
+        call_command("jobs", run=task, stdout=StringIO())
+
+    assert error.value.returncode == 2
+    assert queued() == []
+
+
+def test_nothing_is_sent_to_a_broker_that_is_away_and_a_sentence_says_so(settings):
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+
+    with pytest.raises(CommandError, match=r"^Nothing was sent\. The broker .* at 127\.0\.0\.1:1 ") as error:
+        call_command("jobs", run=EXPIRY, stdout=StringIO())
+
+    assert error.value.returncode == 1

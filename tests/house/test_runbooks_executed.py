@@ -7,7 +7,7 @@ import pytest
 
 from tests.fakes.celery_process import broker
 from tests.house.runbook_pages import INDEX, OURS, Section, pattern, sections
-from tests.house.runbook_runner import filled, needs_processes, run
+from tests.house.runbook_runner import asks_a_worker, filled, needs_processes, run
 from tests.house.runbook_stages import STAGES, Stage, set_the_stage
 from tests.wallet.conftest import (  # noqa: F401  what the stages of the wallet's pages take
     apns,
@@ -51,7 +51,7 @@ def test_a_section_does_what_it_shows(section: Section, scene: Stage):
         shown = filled(command.output, scene.values)
         assert pattern(shown).fullmatch(output), f"{command.text}\n--- printed\n{output}--- the page shows\n{shown}"
         assert code == command.exit_code, command.text
-        if scene.before_next and command.text.startswith("celery"):
+        if scene.before_next and asks_a_worker(command.text):
             scene.before_next()
 
 

@@ -2,14 +2,17 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
+from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 
-from loyalty.management.base import actor, usage
+from loyalty.management.base import FINDING, actor, usage
+from loyalty_site.asking import ask_for, known_tasks
 from loyalty_site.metrics import broker
 from loyalty_site.models import JobRun
+from loyalty_site.unreachable import explain_broker
 
 log = structlog.get_logger()
 
@@ -17,22 +20,29 @@ log = structlog.get_logger()
 class Command(BaseCommand):
     help = (
         "List the jobs of beat: on or off, when, when each was sent last and how its newest run ended; and how many "
-        "tasks wait in each queue. With --off or --on a job is switched first, for the next tick of beat. Changes "
-        "data with --off and --on. Exit codes: 0 done, 2 usage."
+        "tasks wait in each queue. With --off or --on a job is switched first, for the next tick of beat. With --run "
+        "a worker is asked to do one now, whether it is on or off. Changes data with --off, --on and --run. Exit "
+        "codes: 0 done, 1 the broker does not answer and nothing was sent, 2 usage."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         switch = parser.add_mutually_exclusive_group()
         switch.add_argument("--off", metavar="TASK", help="send it no more, until it is switched on again")
         switch.add_argument("--on", metavar="TASK", help="send it again")
+        switch.add_argument("--run", metavar="TASK", help="send it once, now, and do not wait for it")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["run"]:
+            self.stdout.write(_run(options["run"]))
+            return
         if task := options["off"] or options["on"]:
             _switch(task, enabled=bool(options["on"]))
+        now = timezone.now()
+        self.stdout.write(f"It is {now:%Y-%m-%d %H:%M:%S} UTC.")
         newest = {run.task: run for run in JobRun.objects.latest_per_job()}
         for entry in PeriodicTask.objects.select_related("crontab", "interval").order_by("name"):
             self.stdout.write(_line(entry, newest.get(entry.task)))
-        self.stdout.write(_waiting(timezone.now()))
+        self.stdout.write(_waiting(now))
 
 
 def _switch(task: str, *, enabled: bool) -> None:
@@ -43,6 +53,16 @@ def _switch(task: str, *, enabled: bool) -> None:
         entry.enabled = enabled
         entry.save()
     log.warning("loyalty_site.job_switched", job=task, enabled=enabled, actor=actor())
+
+
+def _run(task: str) -> str:
+    if task not in known_tasks():
+        raise usage(f"There is no task {task!a}. There are: {', '.join(known_tasks())}.")
+    try:
+        queue = ask_for(task)
+    except BrokerError as error:
+        raise CommandError(f"Nothing was sent. {explain_broker(error)}", returncode=FINDING) from None
+    return f"Sent {task} to the queue {queue}. Its line in manage.py jobs says how it ended, once a worker has done it."
 
 
 def _line(entry: PeriodicTask, run: JobRun | None) -> str:
