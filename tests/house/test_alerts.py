@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 
 import pytest
 
@@ -62,8 +63,26 @@ def test_the_alerts_fire_and_are_quiet_when_they_should(path):
     prometheus.run("promtool", "test", "rules", path)
 
 
-def test_prometheus_takes_the_example():
-    prometheus.run("promtool", "check", "config", "--syntax-only", EXAMPLES / "prometheus.yml")
+def test_prometheus_takes_the_example_where_the_page_installs_it(tmp_path):
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "metrics_token").write_text("mT5-0123456789-abcdefghijklmnop")
+    (tmp_path / "prometheus").mkdir()
+    places = {
+        "/opt/loyalty": str(ROOT),
+        "/etc/loyalty/secrets": str(secrets),
+        "/etc/prometheus": str(tmp_path / "prometheus"),
+        "-o prometheus ": "",
+    }
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    steps = "\n".join(re.findall(r"^install .*$", page.partition("### Prometheus on the same host")[2], re.MULTILINE))
+    for there, place in places.items():
+        steps = steps.replace(there, place)
+    subprocess.run(["sh", "-euc", steps], timeout=60, check=True)
+    config = tmp_path / "prometheus" / "prometheus.yml"
+    config.write_text(config.read_text().replace("/etc/prometheus", str(tmp_path / "prometheus")))
+
+    assert f"SUCCESS: {len(rule_files())} rule files found" in prometheus.run("promtool", "check", "config", config)
 
 
 def test_alertmanager_takes_the_example():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import yaml
 
 from loyalty_site import embedded
 from tests.fakes.celery_process import ROOT
@@ -117,8 +116,9 @@ class TestSeveralHosts:
         [hosts] = re.findall(r"^ALLOWED_HOSTS=(.*)$", self.SECTION, re.MULTILINE)
 
         assert hosts.split(",") == ["points.example.com", "web1", "web2", "127.0.0.1"]
-        targets = yaml.safe_load((ROOT / "docs/alerts/examples/prometheus.yml").read_text())["scrape_configs"][0]
-        names = {target.partition(":")[0] for config in targets["static_configs"] for target in config["targets"]}
+        example = (ROOT / "docs" / "alerts" / "examples" / "prometheus.yml").read_text()
+        names = set(re.findall(r"([\w.]+):8000", example))
+        assert {"web1", "web2"} < names
         assert names <= set(hosts.split(","))
 
 
