@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 from typing import Any
 
 import pytest
@@ -142,6 +143,27 @@ class TestCompose:
 
     def test_has_what_watches_in_a_profile(self):
         assert {name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]} == MONITORING
+
+    @pytest.mark.parametrize(
+        ("name", "variable", "refused", "taken"),
+        [
+            ("grafana", "GF_SECURITY_ADMIN_PASSWORD", ["", None], "secret"),
+            ("flower", "FLOWER_LOGIN", ["", None, "ana", "ana:", ":secret"], "ana:secret"),
+        ],
+    )
+    def test_starts_nothing_that_has_no_password(self, tmp_path, name, variable, refused, taken):
+        (tmp_path / "started").write_text("#!/bin/sh\necho started\n")
+        (tmp_path / "started").chmod(0o755)
+        script = [word.replace("$$", "$").replace("/run.sh", "./started") for word in SERVICES[name]["entrypoint"]]
+
+        def ends_with(password: str | None) -> tuple[int, bool]:
+            given = {} if password is None else {variable: password}
+            done = subprocess.run([*script, "./started"], cwd=tmp_path, env=given, capture_output=True, check=False)
+            return done.returncode, done.stdout == b"started\n"
+
+        assert {ends_with(password) for password in refused} == {(1, False)}
+        assert ends_with(taken) == (0, True)
+        assert variable in SERVICES[name]["environment"]
 
     def test_gives_our_processes_no_rights(self):
         for service in OURS.values():
