@@ -185,6 +185,29 @@ class TestCompose:
         assert config["rule_files"] == ["/etc/prometheus/loyalty/*.yml"]
 
 
+class TestSecretsAsFiles:
+    PAGE = (ROOT / "docs" / "deployment.md").read_text().partition("## One host with compose")[2].partition("\n## ")[0]
+
+    def block(self, kind: str) -> str:
+        [found] = re.findall(rf"^```{kind}\n(.*?)^```", self.PAGE, re.MULTILINE | re.DOTALL)
+        return str(found)
+
+    def test_reach_each_of_our_processes(self):
+        services = yaml.safe_load(self.block("yaml"))["services"]
+        mount = "/etc/loyalty/secrets:/run/secrets/loyalty:ro"
+
+        assert services == {name: {"volumes": [mount]} for name in OURS}
+
+    def test_are_all_secrets_that_compose_does_not_give_itself(self):
+        files = dict(line.split("=", 1) for line in self.block("ini").splitlines())
+        given = {name for service in OURS.values() for name in service["environment"]} | read_by_compose()
+        needed = {"SECRET_KEY", "PIN_PEPPER", "EMAIL_URL", "WALLET_TOKEN_KEYS", "WALLET_ENCRYPTION_KEYS"}
+
+        assert {name.removesuffix("_FILE") for name in files} == needed
+        assert needed <= set(NAMES) - given
+        assert all(path.startswith("/run/secrets/loyalty/") for path in files.values())
+
+
 def environment_of(name: str, **ours: str) -> dict[str, str]:
     """What compose would give to a service, with our engines in place of its own."""
     values = {**PRODUCTION, "POSTGRES_PASSWORD": "secret", "POSTGRES_DATABASE": "loyalty"}
