@@ -2,8 +2,11 @@
 
 from datetime import timedelta
 from itertools import chain, repeat
+from threading import Thread
+from typing import Any
 
 import psycopg
+from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from loyalty_site.metrics import throttled
@@ -11,7 +14,7 @@ from loyalty_site.models import JobRun
 from loyalty_site.tasks import heartbeat
 from notifications.models import Message
 from tests.factories import make_cards, make_merchant, make_store
-from tests.fakes.celery_process import database_url
+from tests.fakes.celery_process import database_url, wait_until
 from tests.fakes.web_process import web
 from tests.house.runbook_stages.staging import NEARLY_IDLE, Stage, a_worker, expire, ran, stage, well
 
@@ -30,6 +33,12 @@ def a_heartbeat_that_stopped(scene: Stage) -> None:
     well(scene)
     JobRun.objects.filter(task="loyalty_site.heartbeat").delete()
     ran("loyalty_site.heartbeat", scene.at - timedelta(minutes=20))
+
+
+@stage(WORKERS, "LoyaltyBeatDown")
+def a_beat_that_hangs(scene: Stage) -> None:
+    well(scene)
+    PeriodicTask.objects.update(last_run_at=scene.at - timedelta(minutes=7))
 
 
 @stage(WORKERS, "The broker is down")
@@ -92,11 +101,33 @@ stage(WORKERS, "LoyaltyWorkerDown")(a_worker)
 
 
 @stage(WORKERS, "LoyaltyApiSlow")
-def a_session_that_holds_cards(scene: Stage) -> None:
-    session = psycopg.connect(database_url())
-    scene.stack.callback(session.close)
-    session.execute("SELECT 1")
-    scene.values["PID"] = str(session.info.backend_pid)
+def a_session_that_holds_a_card(scene: Stage) -> None:
+    """Among web processes that wait for requests, and a till that waits for the card."""
+    (card,) = make_cards(make_merchant(), 1, at=scene.at)
+    idle = [session(scene) for _ in range(8)]
+    for one in idle:
+        one.execute("SELECT 1"), one.commit()
+    holder, till = session(scene), session(scene)
+    hold = f"SELECT points_balance FROM loyalty_cardbalance WHERE card_id = {card.pk} FOR UPDATE"
+    holder.execute(hold)
+    waiting = Thread(target=till.execute, args=[hold])
+    waiting.start()
+    scene.stack.callback(waiting.join)
+    scene.stack.callback(holder.close)
+    wait_until(lambda: waits_for(till) == [holder.info.backend_pid])
+    scene.values["PID"] = str(holder.info.backend_pid)
+
+
+def session(scene: Stage) -> "psycopg.Connection[Any]":
+    connected = psycopg.connect(database_url())
+    scene.stack.callback(connected.close)
+    return connected
+
+
+def waits_for(waiting: "psycopg.Connection[Any]") -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_blocking_pids(%s)", [waiting.info.backend_pid])
+        return list(cursor.fetchone()[0])
 
 
 @stage(WORKERS, "LoyaltyRateLimitSpike")
