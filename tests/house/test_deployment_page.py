@@ -257,3 +257,10 @@ def test_the_code_that_is_copied_is_all_that_a_host_needs():
     assert {"manage.py", "gunicorn.conf.py", "loyalty_site", "loyalty", "wallet", "notifications"} == set(
         copied_by_the_image()
     )
+
+
+def test_no_process_loads_what_only_tests_need():
+    sources = [path.read_text() for name in copied_by_the_image() for path in (ROOT / name).rglob("*.py")]
+
+    assert len(sources) > 100
+    assert not [source for source in sources if re.search(r"^\s*(import|from) _?pytest", source, re.MULTILINE)]
