@@ -101,6 +101,17 @@ def test_branches_taken_by_workers_and_by_processes_of_theirs_count(shop):
     assert [path.name for path in shop.glob(".coverage*")] == [".coverage"]
 
 
+@pytest.mark.parametrize(("folder", "passes"), [("loyalty/services", True), ("loyalty/api", False)])
+def test_branches_that_only_a_test_of_a_door_takes_do_not_count(shop, folder, passes):
+    (shop / "tests" / folder).mkdir(parents=True)
+    (shop / "tests" / folder / "test_processes.py").write_text(IN_A_PROCESS)
+
+    done = run_tests(shop, HALF_OF_THEM, processes=2)
+
+    assert (done.returncode == 0) is passes, done.stdout + done.stderr
+    assert "4 passed in " in done.stdout
+
+
 @pytest.mark.parametrize(
     "options",
     [
