@@ -1,26 +1,63 @@
 """What ends a process at its start, before it takes work that it cannot do."""
 
-import sys
+import os
+from pathlib import Path
 from typing import Any
 
-from celery.signals import worker_init
+from celery.signals import beat_init, worker_init
+from django.conf import settings
+from django.core.checks import CheckMessage, run_checks
 from django.db import DatabaseError, connections
 
-from loyalty_site.unusable import CANNOT_START
+from loyalty_site.unusable import SettingsUnusable, sentence_or_end
 from wallet.errors import SecretUnreadable
 from wallet.services.credentials import require_usable_files
 
 
+@sentence_or_end()
 def require_what_is_configured() -> None:
-    """Go on only if the files of all credentials in use can be read. Else say in one sentence which cannot, and why.
+    """Go on only if a web server or a worker can do its work with these settings. Else say in a sentence why not."""
+    require_no_errors()
+    require_a_folder_for_counts()
+    require_files_of_credentials()
+
+
+@sentence_or_end()
+def require_no_errors() -> None:
+    """Go on only if `manage.py check` would find no error. Else say each in a line."""
+    if errors := [message for message in run_checks() if message.is_serious() and not message.is_silenced()]:
+        raise SettingsUnusable("\n".join(map(_sentence, errors)))
+
+
+def require_a_folder_for_counts() -> None:
+    """Make the folder in which the processes of a host count together. Commands count nothing and do without.
+
+    Raises:
+        SettingsUnusable: it cannot be made, or not be written to.
+    """
+    if not settings.PROMETHEUS_MULTIPROC_DIR:
+        return
+    folder = Path(settings.PROMETHEUS_MULTIPROC_DIR)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(f"cannot be made: {error.strerror}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _no_folder("cannot be written to")
+
+
+def require_files_of_credentials() -> None:
+    """The files of all credentials in use can be read.
 
     A database that is away, or not migrated yet, is no reason to stop: it may come back.
+
+    Raises:
+        SettingsUnusable: with a sentence that names the file.
     """
     try:
         require_usable_files()
     except SecretUnreadable as error:
-        sys.stderr.write(f"{error.sentence}\n")
-        raise SystemExit(CANNOT_START) from None
+        raise SettingsUnusable(error.sentence) from None
     except DatabaseError:
         return
     finally:
@@ -28,6 +65,22 @@ def require_what_is_configured() -> None:
         connections.close_all()
 
 
+def _sentence(message: CheckMessage) -> str:
+    return " ".join(f"{message.msg} {message.hint or ''}".split())
+
+
+def _no_folder(why: str) -> SettingsUnusable:
+    return SettingsUnusable(
+        f"PROMETHEUS_MULTIPROC_DIR names {settings.PROMETHEUS_MULTIPROC_DIR}, which {why}. "
+        "Make it for the user of this process, or take the variable away."
+    )
+
+
 @worker_init.connect
 def worker_starts(**_: Any) -> None:
     require_what_is_configured()
+
+
+@beat_init.connect
+def beat_starts(**_: Any) -> None:
+    require_no_errors()

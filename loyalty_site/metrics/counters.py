@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -11,8 +10,6 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from loyalty_site.metrics.declaring import TASKS
 
-if settings.PROMETHEUS_MULTIPROC_DIR:
-    Path(settings.PROMETHEUS_MULTIPROC_DIR).mkdir(parents=True, exist_ok=True)
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one, which nobody asks for
 
 ROUTES = ("store", "admin_api", "wallet", "admin", "public", "docs", "operations", "other")

@@ -695,7 +695,8 @@ def said(program: str, **variables: str) -> str:
 
 
 def test_all_processes_of_a_host_count_together(tmp_path):
-    folder = str(tmp_path / "not" / "there" / "yet")
+    (tmp_path / "counts").mkdir()
+    folder = str(tmp_path / "counts")
     said(COUNT_IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=folder)
     said(COUNT_IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=folder)
 
@@ -706,6 +707,8 @@ def test_all_processes_of_a_host_count_together(tmp_path):
 
 
 def test_a_folder_that_is_gone_stops_nothing(tmp_path):
+    (tmp_path / "gone").mkdir()
+
     assert said(COUNT_WITHOUT_A_FOLDER, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "gone")) == "went on\n"
 
 

@@ -94,7 +94,10 @@ def test_a_switch_that_hangs_is_left_alone(sink, monkeypatch):
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("entry", ["loyalty.expire=https://ping.example.com", "loyalty.purge", "loyalty.purge=ftp://x"])
+@pytest.mark.parametrize(
+    "entry",
+    ["loyalty.expire=https://ping.example.com", "https://ping.example.com/1", "loyalty.purge", "loyalty.purge=ftp://x"],
+)
 def test_a_pair_that_nobody_understands_stops_the_start(settings, entry):
     settings.JOB_PING_URLS = [entry]
 

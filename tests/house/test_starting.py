@@ -1,11 +1,14 @@
-"""Web and workers do not start when a credential's file cannot be used, and say so in one sentence."""
+"""Processes do not start when they could not do their work, and say so in one sentence."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from loyalty_site import starting
+from loyalty_site.unusable import SettingsUnusable
 from tests.factories import NOON
 from tests.fakes.celery_process import ROOT, environment
 from tests.fakes.pki import ISSUER_ID
@@ -13,6 +16,7 @@ from wallet.models import Credential
 
 WEB = ["gunicorn", "loyalty_site.wsgi", "--bind=127.0.0.1:0", "--no-control-socket"]
 WORKER = ["celery", "--app", "loyalty_site", "--quiet", "worker", "--pool", "solo"]
+BEAT = ["celery", "--app", "loyalty_site", "--quiet", "beat", "--pidfile="]
 START_WEB = "import loyalty_site.wsgi; print('started')"
 
 
@@ -73,3 +77,65 @@ def test_a_database_that_is_away_or_empty_does_not():
     empty = run("-c", START_WEB, DATABASE_URL=environment()["DATABASE_URL"].rpartition("/")[0] + "/postgres")
 
     assert [(ended.returncode, ended.stdout) for ended in (away, empty)] == [(0, "started\n")] * 2
+
+
+@pytest.mark.parametrize("program", [WEB, WORKER, BEAT], ids=["web", "worker", "beat"])
+def test_an_error_of_a_system_check_stops_every_process(program):
+    ended = run("-m", *program, JOB_PING_URLS="https://ping.example.com/secret")
+
+    assert ended.returncode == 3
+    assert "\nEntry 1 of JOB_PING_URLS is no job with an address after it. Write it as " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_it_stops_the_watching_too():
+    ended = run("manage.py", "check_health", CSRF_TRUSTED_ORIGINS="admin.bakery.test")
+
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (3, "", 1)
+    assert "CSRF_TRUSTED_ORIGINS setting must start with a scheme" in ended.stderr
+
+
+def test_a_silenced_error_stops_nothing(settings):
+    settings.SILENCED_SYSTEM_CHECKS = ["loyalty.E004"]
+    settings.JOB_PING_URLS = ["nothing"]
+
+    starting.require_no_errors()
+
+
+@pytest.mark.parametrize("program", [WEB, WORKER], ids=["web", "worker"])
+def test_a_folder_for_counts_that_cannot_be_made_stops_who_counts(tmp_path, program):
+    (tmp_path / "file").touch()
+
+    ended = run("-m", *program, PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file" / "metrics"))
+
+    assert ended.returncode == 3
+    assert (
+        f"PROMETHEUS_MULTIPROC_DIR names {tmp_path}/file/metrics, which cannot be made: Not a directory. "
+        "Make it for the user of this process, or take the variable away.\n"
+    ) in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_command_counts_nothing_and_does_without_the_folder(tmp_path):
+    (tmp_path / "file").touch()
+
+    done = run("manage.py", "check", PROMETHEUS_MULTIPROC_DIR=str(tmp_path / "file" / "metrics"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_for_counts_is_made_with_its_parents(tmp_path, settings):
+    settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / "not" / "there" / "yet")
+
+    starting.require_a_folder_for_counts()
+
+    assert (tmp_path / "not" / "there" / "yet").is_dir()
+
+
+def test_a_folder_for_counts_that_cannot_be_written_to_is_named(tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path)
+
+    with pytest.raises(SettingsUnusable, match="which cannot be written to"):
+        starting.require_a_folder_for_counts()

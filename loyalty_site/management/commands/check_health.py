@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from loyalty_site.findings import findings
+from loyalty_site.starting import require_no_errors
 
 
 class Command(BaseCommand):
@@ -16,10 +17,13 @@ class Command(BaseCommand):
         "Exit codes: 0 nothing is wrong, 1 there is a finding, 3 the settings cannot be used."
     )
 
+    requires_system_checks = []  # with their errors it ends as with settings that cannot be read
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        require_no_errors()
         found = list(findings(timezone.now()))
         if options["json"]:
             self.stdout.write(json.dumps({"healthy": not found, "findings": [asdict(finding) for finding in found]}))
