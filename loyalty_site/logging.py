@@ -45,7 +45,9 @@ def logging_config(*, form: str, level: str) -> None:
         renderer = structlog.processors.JSONRenderer()
         traceback: list[structlog.typing.Processor] = [structlog.processors.format_exc_info]
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="ts")
+        # Without what local variables held: that names customers, and fills a screen for each frame.
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=False, timestamp_key="ts", exception_formatter=plain)
         traceback = []
     structlog.configure(
         processors=[*SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -63,7 +63,9 @@ def explain(*, merchant: Merchant, card_id: int, at: datetime, movements: int = 
         points_balance=balance.points_balance if balance else 0,
         stamp_count=balance.stamp_count if balance else 0,
         keeps_until=last_day,
-        sentences=[_holds(card), *_why(card, last_day, at=at), *_warned(card)] if balance else [_no_balance()],
+        sentences=[_holds(card), *_differs(card), *_why(card, last_day, at=at), *_warned(card)]
+        if balance
+        else [_no_balance()],
         movements=[_movement(row, card) for row in rows],
     )
 
@@ -97,6 +99,21 @@ def _holds(card: Card) -> str:
     points = card.balance.points_balance
     sentence = ngettext("The card holds %(count)s point.", "The card holds %(count)s points.", points)
     return sentence % {"count": f"{points:,}"}
+
+
+def _differs(card: Card) -> list[str]:
+    """That the balance left the path of its ledger, which keeps every move from it, expiry too."""
+    balance, last = card.balance, ("points_balance_after", "stamps_balance_after", "seq")
+    stated = Transaction.objects.filter(card=card).order_by("-seq").values_list(*last).first() or (0, 0, 0)
+    if stated == (balance.points_balance, balance.stamp_count, balance.last_seq):
+        return []
+    return [
+        _(
+            "Its ledger ends at %(points)s points and %(stamps)s stamps, in row %(seq)s, and its balance is another: "
+            "the card cannot move, and nothing expires on it, before that is mended."
+        )
+        % {"points": f"{stated[0]:,}", "stamps": stated[1], "seq": stated[2]}
+    ]
 
 
 def _why(card: Card, last_day: date | None, *, at: datetime) -> list[str]:

@@ -32,7 +32,11 @@ def asks_a_worker(command: str) -> bool:
 
 def needs_processes(command: str) -> bool:
     """Whether something other than this process looks into the database."""
-    return asks_a_worker(command) or "pg_stat_activity" in command or not command.startswith((MANAGE, "openssl", "umask", "unzip"))
+    return (
+        asks_a_worker(command)
+        or "pg_stat_activity" in command
+        or not command.startswith((MANAGE, "openssl", "umask", "unzip"))
+    )
 
 
 def run(command: str) -> tuple[str, int]:

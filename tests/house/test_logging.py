@@ -43,6 +43,17 @@ for path in ("apple/get/open-4711", "google/get/open-4711?q=1", f"apple/v1/devic
     assert Client().get(f"/wallet/{path}", headers={"host": "localhost"}).status_code in (400, 404)
 """
 
+FAIL = """
+import django, structlog
+django.setup()
+def send(recipient):
+    raise RuntimeError("no such card")
+try:
+    send("@".join(("ana", "example.com")))
+except RuntimeError:
+    structlog.get_logger().exception("loyalty.expiration_card_failed", card_id=17)
+"""
+
 SCAN = """
 import django
 django.setup()
@@ -98,6 +109,15 @@ def test_development_logs_for_people():
     assert "loyalty.points_earned" in first
     assert "card_id=17" in first
     assert not first.startswith("{")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_error_is_logged_without_what_its_variables_held(form):
+    lines = said(FAIL, LOG_FORMAT=form)
+
+    assert "RuntimeError: no such card" in "".join(lines)
+    assert "ana@example.com" not in "".join(lines)
+    assert len(lines) < 10
 
 
 def test_all_lines_of_a_request_carry_one_id_that_the_caller_cannot_choose():

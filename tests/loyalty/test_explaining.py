@@ -11,6 +11,7 @@ from loyalty.services.explaining import CardStory
 from notifications.models import Message
 from tests.factories import NOON, days, make_card, make_merchant, make_reward, make_store
 from tests.loyalty.runs import expire
+from tests.loyalty.test_commands import spoil
 
 pytestmark = pytest.mark.django_db
 
@@ -89,6 +90,16 @@ def test_a_pause_is_told(card):
     Program.objects.update(expiration_paused_until=date(2026, 12, 24))
 
     assert explain(card).sentences[-1] == "Expiry is paused until Dec. 24, 2026."
+
+
+def test_a_balance_that_is_not_what_the_ledger_says_is_told_at_once(card):
+    spoil(card)
+
+    assert explain(card).sentences[:2] == [
+        "The card holds 1,201 points.",
+        "Its ledger ends at 1,200 points and 0 stamps, in row 2, and its balance is another: the card cannot move, and "
+        "nothing expires on it, before that is mended.",
+    ]
 
 
 def test_points_past_the_limit_that_nobody_was_warned_about_are_kept(card):

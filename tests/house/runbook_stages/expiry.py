@@ -7,11 +7,12 @@ from typing import Any
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from loyalty.models import CardBalance, ExpirationRun, Merchant
+from loyalty.models import Card, CardBalance, ExpirationRun, Merchant
 from loyalty.services import expiring, guarding
 from tests.factories import make_cards, make_merchant
 from tests.fakes.celery_process import wait_until
 from tests.house.runbook_stages.staging import IDLE, NEARLY_IDLE, Stage, a_worker, expire, ran, stage, well
+from tests.loyalty.test_commands import spoil
 
 EXPIRY = "point-expiration.md"
 
@@ -75,6 +76,20 @@ def a_card_that_fails(scene: Stage) -> None:
         return expire_chunk(card_ids, *rest)
 
     scene.monkeypatch.setattr(expiring, "expire", poison)
+    scene.values["RUN"] = str(expire(trigger=ExpirationRun.Trigger.SCHEDULE).run_id)
+
+
+@stage(EXPIRY, "A balance that was changed")
+def a_card_with_a_point_too_many(scene: Stage) -> None:
+    a_shop(scene)
+    spoil(Card.objects.get(pk=scene.values["CARD"]))
+    expire(trigger=ExpirationRun.Trigger.SCHEDULE)
+
+
+@stage(EXPIRY, "A time zone that does not exist")
+def a_merchant_on_mars(scene: Stage) -> None:
+    merchant = a_shop(scene)
+    type(merchant).objects.update(timezone="Mars/X")
     scene.values["RUN"] = str(expire(trigger=ExpirationRun.Trigger.SCHEDULE).run_id)
 
 

@@ -106,7 +106,8 @@ def a_session_that_holds_a_card(scene: Stage) -> None:
     (card,) = make_cards(make_merchant(), 1, at=scene.at)
     idle = [session(scene) for _ in range(8)]
     for one in idle:
-        one.execute("SELECT 1"), one.commit()
+        one.execute("SELECT 1")
+        one.commit()
     holder, till = session(scene), session(scene)
     hold = f"SELECT points_balance FROM loyalty_cardbalance WHERE card_id = {card.pk} FOR UPDATE"
     holder.execute(hold)
