@@ -1,5 +1,6 @@
 """Who follows docs/deployment.md with plain processes has a working installation at the end."""
 
+import http.server
 import re
 import shlex
 import shutil
@@ -63,6 +64,31 @@ class TestThePage:
 
         assert told == {name.replace(".timer", ".service") for name in UNITS if name.endswith(".timer")}
         assert "tell-somebody@.service" in UNITS
+
+    def test_tells_a_chat_which_unit_has_failed(self, tmp_path):
+        told = []
+
+        class Chat(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                told.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        [address] = re.findall(r"echo '(url = .*)' > /etc/loyalty/secrets/tell_somebody", PLAIN)
+        with http.server.HTTPServer(("127.0.0.1", 0), Chat) as chat:
+            config = tmp_path / "tell_somebody"
+            config.write_text(address.replace("https://chat.example.com", f"http://127.0.0.1:{chat.server_port}"))
+            [command] = starts("tell-somebody@.service")
+            said = command.replace("%i", "loyalty-backup.service").replace("%H", "points")
+            words = shlex.split(said.replace("/etc/loyalty/secrets/tell_somebody", str(config)))
+            with subprocess.Popen(words) as curl:
+                chat.handle_request()
+
+        assert curl.returncode == 0
+        assert told == [("/hooks/YOUR-HOOK", b'{"text": "loyalty-backup.service has failed on points"}')]
 
     def test_shows_units_that_systemd_understands(self, tmp_path):
         for name, unit in UNITS.items():
