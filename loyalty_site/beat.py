@@ -20,6 +20,8 @@ from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 from kombu.exceptions import OperationalError as BrokerError
 
+from loyalty_site.unreachable import first_line
+
 log = structlog.get_logger()
 
 DATABASE_AWAY = (DatabaseError, InterfaceError)
@@ -52,7 +54,7 @@ class Leadership:
             try:
                 self._session = _connect()
             except psycopg.Error as error:
-                log.warning("loyalty_site.beat_database_lost", reason=type(error).__name__)
+                log.warning("loyalty_site.beat_database_lost", reason=first_line(error))
                 return False
         return self.confirm()
 
@@ -171,7 +173,7 @@ class LeaderScheduler(DatabaseScheduler):  # type: ignore[misc]
         try:
             waits = [self._wait_or_send(entry) for entry in self.schedule.values()]
         except DATABASE_AWAY as error:
-            log.warning("loyalty_site.beat_database_lost", reason=type(error).__name__)
+            log.warning("loyalty_site.beat_database_lost", reason=first_line(error))
             connection.close()  # the next tick makes a new one
             waits = []
         return max(0.0, min([float(self.max_interval), *waits]))

@@ -1,11 +1,15 @@
 """Is this process alive, and may it get traffic?"""
 
+import structlog
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
 from loyalty_site.draining import is_draining
+from loyalty_site.unreachable import first_line
+
+log = structlog.get_logger()
 
 
 @require_safe
@@ -25,7 +29,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
     try:
         executor = MigrationExecutor(connection)
         missing = [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
-    except Error:
+    except Error as error:
+        log.warning("loyalty_site.database_unreachable", reason=first_line(error))
         return JsonResponse({"ready": False, "reason": "the database does not answer"}, status=503)
     if missing:
         return JsonResponse({"ready": False, "reason": "migrations are missing", "missing": missing}, status=503)

@@ -14,11 +14,7 @@ def is_unreachable(error: OperationalError) -> bool:
 def explain_database(error: OperationalError) -> str:
     database = settings.DATABASES["default"]
     place = f"{database.get('HOST') or 'localhost'}:{database.get('PORT') or 5432}/{database.get('NAME')}"
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-    return (
-        f"PostgreSQL cannot be reached at {place} ({first_line}). "
-        "Start it, or set DATABASE_URL, or use `make shell`, which starts one for you."
-    )
+    return f"PostgreSQL cannot be reached at {place} ({first_line(error)}). {_remedy('DATABASE_URL')}"
 
 
 def explain_broker(error: Exception) -> str:
@@ -26,6 +22,21 @@ def explain_broker(error: Exception) -> str:
     place = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return (
         f"The broker (Valkey or Redis) cannot be reached at {place} ({str(error).rstrip('.')}). "
-        "Start it, or set REDIS_URL, or use `make shell`, which starts one for you. Nothing is lost: "
+        f"{_remedy('REDIS_URL')} Nothing is lost: "
         "what was to be done is in PostgreSQL and is picked up when the broker is back."
     )
+
+
+def first_line(error: Exception) -> str:
+    """Why PostgreSQL cannot be reached, for a log or a person: never with the password, whoever repeats it."""
+    said = str(error).strip() or "no reason given"
+    return without_secret(said.splitlines()[0], settings.DATABASES["default"].get("PASSWORD"))
+
+
+def without_secret(text: str, secret: str | None) -> str:
+    return text.replace(secret, "...") if secret else text
+
+
+def _remedy(name: str) -> str:
+    otherwise = ", or use `make shell`, which starts one for you" if settings.DEVELOPMENT else ""
+    return f"Start it, or put right what {name} or {name}_FILE says{otherwise}."

@@ -1,4 +1,5 @@
 import pytest
+import structlog
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -51,10 +52,13 @@ def test_readyz_says_when_the_database_is_away_and_when_it_is_back(client, monke
     connection.close()
     with monkeypatch.context() as away:
         away.setitem(connection.settings_dict, "PORT", 1)
-        answer = client.get("/readyz")
+        with structlog.testing.capture_logs() as logs:
+            answer = client.get("/readyz")
 
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "reason": "the database does not answer"}
+    [log] = [log for log in logs if log["event"] == "loyalty_site.database_unreachable"]
+    assert "port 1 failed: Connection refused" in log["reason"]
     assert client.get("/readyz").status_code == 200
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from django.db import OperationalError
 
-from loyalty_site.unreachable import explain_broker, explain_database, is_unreachable
+from loyalty_site.unreachable import explain_broker, explain_database, first_line, is_unreachable
 from tests.fakes.celery_process import ROOT, database_url, environment
 
 NOWHERE = "postgresql://till:secret-word@127.0.0.1:1/loyalty"
@@ -28,8 +28,7 @@ def test_a_missing_database_is_one_sentence(command):
     assert "Traceback" not in done.stdout + done.stderr
     last_line = done.stderr.splitlines()[-1]
     assert last_line.startswith("PostgreSQL cannot be reached at 127.0.0.1:1/loyalty (")
-    assert "DATABASE_URL" in last_line
-    assert "make shell" in last_line
+    assert last_line.endswith("). Start it, or put right what DATABASE_URL or DATABASE_URL_FILE says.")
 
 
 def test_the_sentence_keeps_the_password_to_itself():
@@ -84,6 +83,19 @@ def test_the_error_of_a_statement_keeps_its_traceback():
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "statement timeout" in done.stderr.splitlines()[-1]
+
+
+def test_a_reason_is_one_line_without_the_password(settings, monkeypatch):
+    monkeypatch.setitem(settings.DATABASES["default"], "PASSWORD", "secret-word")
+
+    assert first_line(OperationalError("refused for secret-word\nand more")) == "refused for ..."
+
+
+def test_a_development_installation_hears_of_the_engines_that_come_with_it(settings):
+    settings.DEVELOPMENT = True
+
+    assert explain_database(OperationalError()).endswith(", or use `make shell`, which starts one for you.")
+    assert "make shell" in explain_broker(ConnectionError())
 
 
 def test_an_error_without_words_is_explained_too(settings):
