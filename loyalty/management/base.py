@@ -1,5 +1,6 @@
 """What the commands of loyalty share: exit codes, actors, and refusals as one clear line."""
 
+import argparse
 import getpass
 import json
 from datetime import UTC, datetime
@@ -50,6 +51,13 @@ def named_problems(refusal: ImportRefused) -> str:
 
 def usage(sentence: str) -> CommandError:
     return CommandError(sentence, returncode=USAGE)
+
+
+def positive(text: str) -> int:
+    """Read an argument that is a number from 1 on."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
 
 
 def actor() -> str:

@@ -74,9 +74,14 @@ def restore_points(
         require_in_use(card)
         expiries = Transaction.objects.filter(card=card, type=TransactionType.POINTS_EXPIRED)
         latest = expiries.not_given_back().order_by("-seq").first()
-        warning = _warning_about_more(card, points)
-        if only_expired and warning:
-            raise MoreThanExpired(f"{warning} A manager may give more.")
+        restored, expired = _restored_with(card, points), card.balance.lifetime_points_expired
+        if only_expired and restored > expired:
+            raise MoreThanExpired(
+                f"{restored:,} points would be restored on this card, but only {expired:,} ever expired. "
+                "A manager may give more."
+            )
+        so_far = f"{restored:,} points have now been restored on this card, but only {expired:,} ever expired."
+        warning = so_far if restored > expired else ""
         row = _give_back(
             card, points, expiry=latest, reason=reason, actor=actor, at=at, warning=warning, request=request
         )
@@ -172,14 +177,7 @@ def _give_back(
     return row
 
 
-def _warning_about_more(card: Card, points: int) -> str:
-    """A sentence when these points make more restored on the card than ever expired on it."""
-    restored = points + sum(
-        Transaction.objects.filter(
-            card=card, type=TransactionType.ADMIN_ADJUSTMENT, details__has_key="restores"
-        ).values_list("points_delta", flat=True)
-    )
-    expired = card.balance.lifetime_points_expired
-    if restored <= expired:
-        return ""
-    return f"{restored:,} points have now been restored on this card, but only {expired:,} ever expired."
+def _restored_with(card: Card, points: int) -> int:
+    """What will have been restored on the card when these points are."""
+    restores = Transaction.objects.filter(card=card, type=TransactionType.ADMIN_ADJUSTMENT, details__has_key="restores")
+    return points + sum(restores.values_list("points_delta", flat=True))

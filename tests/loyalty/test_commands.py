@@ -254,7 +254,7 @@ def test_what_is_not_there_is_one_clear_line_and_exit_2(words, sentence):
 def test_points_are_restored_by_card_number():
     card = make_card(points=10)
 
-    output, code = run("restore_points", card.card_number, 500, reason="goodwill")
+    output, code = run("restore_points", card.card_number, 500, reason="goodwill", confirm=500)
 
     assert "Restored 500 points" in output
     assert "it now holds 510" in output
@@ -262,10 +262,28 @@ def test_points_are_restored_by_card_number():
     assert code == 0
 
 
+@pytest.mark.parametrize("confirm", [None, 100])
+def test_more_than_expired_is_restored_only_when_that_number_is_confirmed(confirm):
+    card = make_card(points=100)
+    expire(NOON + days(166))
+    expire(NIGHT_AFTER)
+    assert run("restore_points", str(card.pk), 100, reason="x")[1] == 0
+
+    output, code = run("restore_points", str(card.pk), 1_000_000, reason="x", confirm=confirm)
+
+    assert output == (
+        "1,000,100 points would be restored on this card, but only 100 ever expired. A manager may give more. Nothing "
+        f"was restored. If that is meant, run: manage.py restore_points {card.pk} 1000000 --reason TEXT "
+        "--confirm 1000000"
+    )
+    assert code == 4
+    assert balance_of(card).points_balance == 100
+
+
 def test_restoring_by_id_answers_as_json():
     card = make_card(points=10)
 
-    output, _ = run("restore_points", str(card.pk), 5, reason="goodwill", json=True)
+    output, _ = run("restore_points", str(card.pk), 5, reason="goodwill", json=True, confirm=5)
 
     answer = json.loads(output)
     assert answer["points_balance"] == 15
@@ -286,7 +304,7 @@ def test_restoring_by_id_answers_as_json():
 def test_restoring_nonsense_is_refused_in_words(points, reason, sentence):
     card = make_card(points=10)
 
-    output, code = run("restore_points", card.card_number, points, reason=reason)
+    output, code = run("restore_points", card.card_number, points, reason=reason, confirm=points)
 
     assert sentence in output
     assert code == 2

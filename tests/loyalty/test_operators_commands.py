@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from loyalty.management.base import actor
 from loyalty.models import ExpirationRun, Transaction
 from loyalty.services.ledger_check import check_ledger
-from tests.factories import NOON, balance_of, days, give, make_card, make_merchant
+from tests.factories import NOON, balance_of, days, give, make_card, make_cards, make_merchant
 from tests.loyalty.runs import expire, row_of
 from tests.loyalty.test_commands import run, spoil
 from tests.loyalty.test_ledger_check import corrupt
@@ -40,6 +40,13 @@ class TestExpirationRuns:
         assert code == 0
         assert merchant.slug in output
         assert output.splitlines()[-3:] == ["Reason: as agreed", "Failed cards: 17, 18", "Why not."]
+
+    @pytest.mark.parametrize("last", ["0", "-3", "many"])
+    def test_at_least_one_is_asked_for(self, last):
+        assert f"'{last}' is not a number from 1 on" in run("expiration_runs", f"--last={last}")[0]
+
+    def test_that_there_are_none_is_said(self):
+        assert run("expiration_runs") == ("There is no expiration run yet.\n", 0)
 
     def test_one_that_is_unknown_is_said_to_be(self):
         assert run("expiration_runs", "17") == ("There is no expiration run 17.", 2)
@@ -82,6 +89,23 @@ class TestPauseExpiry:
         output, code = run("pause_expiry", merchant.slug, until=until, **REASON)
 
         assert (output, code) == (f"Expiry of {merchant.slug} is paused until {until} already.\n", 0)
+
+    def test_ends_earlier_only_when_what_that_means_was_confirmed(self):
+        merchant, today = make_merchant(), timezone.now().date()
+        make_cards(merchant, 3, at=timezone.now() - timedelta(days=200))
+        run("pause_expiry", merchant.slug, until=str(today + timedelta(days=7)), **REASON)
+        earlier = {"until": str(today + timedelta(days=1)), **REASON}
+
+        output, code = run("pause_expiry", merchant.slug, **earlier)
+
+        assert output.startswith("Please confirm: ")
+        assert output.endswith(
+            f"Nothing was changed. If that is meant, run: manage.py pause_expiry {merchant.slug} "
+            f"--until {earlier['until']} --reason TEXT --confirm 3"
+        )
+        assert code == 4
+        assert run("pause_expiry", merchant.slug, **earlier, confirm=2)[1] == 4
+        assert run("pause_expiry", merchant.slug, **earlier, confirm=3)[1] == 0
 
     @pytest.mark.parametrize(
         ("until", "says"), [("soon", "'soon' is not a date"), ("2020-01-01", "A pause ends today")]

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from loyalty.management.base import LoyaltyCommand, usage
+from loyalty.management.base import LoyaltyCommand, positive, usage
 from loyalty.models import ExpirationRun
 
 
@@ -14,13 +14,13 @@ class Command(LoyaltyCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run", nargs="?", type=int, metavar="RUN", help="the run's number")
-        parser.add_argument("--last", type=int, default=10, metavar="N", help="how many (default 10)")
+        parser.add_argument("--last", type=positive, default=10, metavar="N", help="how many (default 10)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         runs = ExpirationRun.objects.select_related("merchant")
         if options["run"] is None:
-            for run in runs.order_by("-started_at")[: max(options["last"], 0)]:
-                self.stdout.write(_line(run))
+            newest = runs.order_by("-started_at")[: options["last"]]
+            self.stdout.write("\n".join(map(_line, newest)) or "There is no expiration run yet.")
             return
         found = runs.filter(pk=options["run"]).first()
         if found is None:

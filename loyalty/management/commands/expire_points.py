@@ -1,4 +1,3 @@
-import argparse
 from datetime import datetime
 from typing import Any
 
@@ -6,7 +5,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from loyalty.management.base import FINDING, PARTIAL, REFUSED, LoyaltyCommand, actor, moment, usage
+from loyalty.management.base import FINDING, PARTIAL, REFUSED, LoyaltyCommand, actor, moment, positive, usage
 from loyalty.models import ExpirationRun, Merchant
 from loyalty.services import expiration
 from loyalty.services.expiration import ExpirationReport
@@ -18,12 +17,6 @@ EXIT_CODES = {
     ExpirationRun.Status.REFUSED: REFUSED,
     ExpirationRun.Status.FAILED: FINDING,
 }
-
-
-def positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1_000_000_000:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
 
 
 class Command(LoyaltyCommand):
