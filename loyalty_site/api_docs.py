@@ -12,7 +12,7 @@ from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.views import SpectacularSwaggerSplitView
 
 from loyalty.api.problems import MEDIA_TYPE, PROBLEMS
-from loyalty.api.problems import render as problem_body
+from loyalty.api.refusing import render as problem_body
 
 
 @cache

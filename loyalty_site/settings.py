@@ -157,8 +157,8 @@ REST_FRAMEWORK = {
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 DRF_STANDARDIZED_ERRORS = {
-    "EXCEPTION_HANDLER_CLASS": "loyalty.api.problems.Handler",
-    "EXCEPTION_FORMATTER_CLASS": "loyalty.api.problems.Formatter",
+    "EXCEPTION_HANDLER_CLASS": "loyalty.api.refusing.Handler",
+    "EXCEPTION_FORMATTER_CLASS": "loyalty.api.refusing.Formatter",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Merchant loyalty",

@@ -24,7 +24,8 @@ from rest_framework.response import Response
 from loyalty.api.fields import In
 from loyalty.api.idempotency import REPLAYED
 from loyalty.api.pages import PageQuery, Pages
-from loyalty.api.problems import InvalidRequest, SecretShownOnce, is_worth_repeating
+from loyalty.api.problems import InvalidRequest, SecretShownOnce
+from loyalty.api.refusing import is_worth_repeating
 from loyalty.models import Transaction
 from loyalty.services import once
 

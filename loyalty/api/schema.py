@@ -14,6 +14,7 @@ from loyalty.api import problems
 from loyalty.api.fields import LARGEST_ID, BirthDay, Day, In, Moment, Rate
 from loyalty.api.operations import NoFields, Operation
 from loyalty.api.problems import MEDIA_TYPE, Problem
+from loyalty.api.refusing import render
 from loyalty.api.views import STORE_TAG, ApiView
 from loyalty.errors import IdempotencyKeyReused
 
@@ -236,7 +237,7 @@ def _listed(found: list[Problem]) -> str:
 
 @cache
 def _example(problem: Problem) -> OpenApiExample:
-    body = problems.render(problem, f"{problem.title}.") | {"request_id": "4a1f1f6c-7c52-4f0e-9d3b-2f6f0b7a9d10"}
+    body = render(problem, f"{problem.title}.") | {"request_id": "4a1f1f6c-7c52-4f0e-9d3b-2f6f0b7a9d10"}
     return OpenApiExample(
         problem.code,
         body,
