@@ -11,13 +11,17 @@ from django.conf import settings
 from django.core import checks
 
 from loyalty_site.findings import Finding
+from loyalty_site.unreachable import without_secret
+from notifications import services
 
 SHORTEST_SECRET = 50
 SHORTEST_TOKEN = 30
 LEFT_FROM_AN_EXAMPLE = re.compile(r"change-me|for-development-only|example|password|secret-key|xxxxx", re.IGNORECASE)
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 # Names that RFC 2606 and RFC 6761 keep for examples and for the own machine; .test is for the tests of whoever asks.
-NOWHERE = re.compile(r"(^|\.)(localhost|invalid|example|example\.(com|net|org))$", re.IGNORECASE)
+EXAMPLE = re.compile(r"(^|\.)(invalid|example|example\.(com|net|org))$", re.IGNORECASE)
+OWN = re.compile(r"(^|\.)localhost$", re.IGNORECASE)
+MAIL_SECONDS = 5
 
 
 def configuration_findings() -> Iterator[Finding]:
@@ -82,6 +86,27 @@ def _mail() -> Iterator[Finding]:
         )
     if settings.EMAIL_BACKEND.startswith("django.core.mail.backends.") and settings.EMAIL_BACKEND != SMTP:
         yield Finding("mail_goes_nowhere", f"Mail is not sent: EMAIL_URL leads to {settings.EMAIL_BACKEND}.")
+    if settings.EMAIL_BACKEND == SMTP:
+        yield from _mail_server()
+
+
+def _mail_server() -> Iterator[Finding]:
+    """Whether it lets us in; one that is left from an example is not asked. A relay on this machine may be meant."""
+    place, password = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}", settings.EMAIL_HOST_PASSWORD or ""
+    if EXAMPLE.search(settings.EMAIL_HOST or ""):
+        yield Finding("mail_server_nowhere", f"EMAIL_URL names {settings.EMAIL_HOST}, which is left from an example.")
+    elif LEFT_FROM_AN_EXAMPLE.search(password):
+        yield Finding("mail_password_weak", "The password in EMAIL_URL is left from an example.")
+    elif why := _refusal_of_mail():
+        yield Finding("mail_server_refuses", f"No mail leaves: {place} does not let us in ({why}). Check EMAIL_URL.")
+
+
+def _refusal_of_mail() -> str:
+    try:
+        services.try_server(timeout_seconds=MAIL_SECONDS)
+    except services.ServerUnavailable as error:
+        return without_secret(" ".join(error.reason.split()), settings.EMAIL_HOST_PASSWORD)
+    return ""
 
 
 def _static_files() -> Iterator[Finding]:
@@ -101,4 +126,4 @@ def is_nowhere(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return not host or NOWHERE.search(host) is not None
+        return not host or bool(EXAMPLE.search(host) or OWN.search(host))

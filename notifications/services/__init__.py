@@ -1,5 +1,6 @@
 """The verbs of the outbox: queue a message, take it back, send what is due, throw away what was sent long ago."""
 
+from notifications.services.connecting import ServerUnavailable, try_server
 from notifications.services.purging import purge_sent
 from notifications.services.queueing import NewMessage, cancel, queue, queue_many, scrub, send_again
 from notifications.services.rendering import RenderedMessage, preview
@@ -9,6 +10,7 @@ __all__ = [
     "NewMessage",
     "RenderedMessage",
     "SendReport",
+    "ServerUnavailable",
     "cancel",
     "preview",
     "purge_sent",
@@ -17,4 +19,5 @@ __all__ = [
     "scrub",
     "send_again",
     "send_messages",
+    "try_server",
 ]

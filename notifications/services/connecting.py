@@ -2,6 +2,7 @@
 
 import smtplib
 from contextlib import suppress
+from typing import Any
 
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends import smtp
@@ -44,8 +45,8 @@ class RefusedForGood(DeliveryFailed):
 class MailConnection:
     """A connection that opens with the first mail, stays open, and opens again after it was lost."""
 
-    def __init__(self) -> None:
-        self._backend = get_connection()
+    def __init__(self, **options: Any) -> None:
+        self._backend = get_connection(**options)
         self._has_served = False
 
     def send(self, email: EmailMultiAlternatives) -> None:
@@ -70,7 +71,7 @@ class MailConnection:
             self._backend.close()
 
     def _deliver(self, email: EmailMultiAlternatives) -> None:
-        self._open()
+        self.open()
         try:
             accepted = self._backend.send_messages([email])
         except Exception as error:  # a backend may raise what it likes about one mail
@@ -83,7 +84,12 @@ class MailConnection:
         if accepted == 0:
             raise RefusedForNow("The mail backend did not send it.", label="not_sent")
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Connect and sign in, unless that has happened.
+
+        Raises:
+            ServerUnavailable
+        """
         try:
             self._backend.open()
             if connection := self._smtp():
@@ -98,6 +104,22 @@ class MailConnection:
     def _is_connected(self) -> bool:
         connection = self._smtp()
         return connection is not None and connection.sock is not None
+
+
+def try_server(*, timeout_seconds: int) -> None:
+    """Connect to the mail server and sign in, as before the first mail of a batch, and send nothing.
+
+    Raises:
+        ServerUnavailable: with the reason, which may repeat what the server was told.
+    """
+    connection = MailConnection(timeout=timeout_seconds)
+    try:
+        connection.open()
+    except UnicodeError as error:
+        label = type(error).__name__
+        raise ServerUnavailable("User and password may have plain letters and digits only.", label=label) from None
+    finally:
+        connection.close()
 
 
 def _failure(error: Exception) -> DeliveryFailed:

@@ -225,12 +225,13 @@ def here(command: list[str], port: int) -> list[str]:
     ]
 
 
-def test_the_commands_of_compose_make_an_installation_that_is_ready_for_customers(tmp_path):
+def test_the_commands_of_compose_make_an_installation_that_is_ready_for_customers(tmp_path, smtp_server):
     port = free_port()
     sealing = Fernet.generate_key().decode()
     with installation(tmp_path, **PRODUCTION, WALLET_ENCRYPTION_KEYS=sealing) as site:
         engines = {name: site.environment[name] for name in ("DATABASE_URL", "REDIS_URL")}
         given = {name: environment_of(name, **engines) for name in OURS}
+        given["web"]["EMAIL_URL"] = f"smtp://{smtp_server.host}:{smtp_server.port}"
         given["web"]["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "metrics")
 
         [collect] = re.findall(r"python manage\.py collectstatic --noinput", DOCKERFILE)

@@ -195,7 +195,7 @@ def site(tmp_path, monkeypatch) -> Iterator[Installation]:
 
 
 @pytest.mark.slow
-def test_the_page_leads_to_a_working_installation(site, tmp_path):
+def test_the_page_leads_to_a_working_installation(site, tmp_path, smtp_server):
     port = free_port()
     places = {
         "/opt/loyalty/.venv/bin": str(BIN),
@@ -210,6 +210,8 @@ def test_the_page_leads_to_a_working_installation(site, tmp_path):
         "127.0.0.1:5432": re.findall(r"@([^/]+)/", site.environment["DATABASE_URL"])[0],
         "'.venv/bin/python": f"'{BIN / 'python'}",
         "chgrp -R loyalty": ": no such group here:",
+        "smtp+tls://": "smtp://",
+        "mail.example.com:587": f"{smtp_server.host}:{smtp_server.port}",
         "A-PASSWORD": "qW8-eRt5-zUi2-mNb7",
     }
 

@@ -16,6 +16,7 @@ from loyalty.models import Merchant, Program
 from loyalty_site.launching import configuration, launch_findings, machinery, people, recovery, wallets
 from loyalty_site.models import JobRun
 from tests.fakes.celery_process import broker
+from tests.fakes.smtp import HANG
 from wallet.models import Credential
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -23,7 +24,7 @@ STRONG = "kR7-not-used-anywhere-else-3vQ9-0123456789-tUwXyZ-abc"
 
 
 @pytest.fixture
-def configured(settings, tmp_path, monkeypatch):
+def configured(settings, tmp_path, monkeypatch, mail_to_smtp_server):
     """Settings with which nothing is wrong."""
     (tmp_path / "admin.css").touch()
     settings.STATIC_ROOT = tmp_path
@@ -95,6 +96,64 @@ def test_an_address_where_nobody_comes_to_is_named(configured, url, is_nowhere):
     configured.PUBLIC_URL = url
 
     assert ("public_url_nowhere" in codes(configuration.configuration_findings())) is is_nowhere
+
+
+class TestMail:
+    @pytest.fixture
+    def server(self, configured, mail_to_smtp_server, monkeypatch):
+        monkeypatch.setattr(configuration, "MAIL_SECONDS", 1)
+        configured.EMAIL_HOST_USER, configured.EMAIL_HOST_PASSWORD = "points", "hush-hush"
+        return mail_to_smtp_server
+
+    def findings(self):
+        return list(configuration._mail())
+
+    def test_a_server_that_lets_us_in_is_asked_and_gets_nothing(self, server):
+        assert self.findings() == []
+        assert (server.connections, server.received) == (1, [])
+
+    @pytest.mark.parametrize("host", ["mail.example.com", "smtp.example", "mail.invalid"])
+    def test_a_host_of_an_example_is_named_and_not_asked(self, server, configured, host):
+        configured.EMAIL_HOST = host
+
+        [finding] = self.findings()
+        assert (finding.code, host in finding.text, server.connections) == ("mail_server_nowhere", True, 0)
+
+    @pytest.mark.parametrize("password", ["A-PASSWORD", "password", "change-me"])
+    def test_a_password_of_an_example_is_named(self, server, configured, password):
+        configured.EMAIL_HOST_PASSWORD = password
+
+        assert (codes(self.findings()), server.connections) == (["mail_password_weak"], 0)
+
+    def test_a_server_that_refuses_us_is_named_with_its_words_and_without_the_password(self, server):
+        server.when("auth", "535 5.7.8 hush-hush is wrong")
+
+        [finding] = self.findings()
+        assert finding.code == "mail_server_refuses"
+        assert f"127.0.0.1:{server.port} does not let us in (535 5.7.8 ... is wrong). Check EMAIL_URL." in finding.text
+
+    def test_a_server_that_is_away_is_named(self, server):
+        server.close()
+
+        [finding] = self.findings()
+        assert (finding.code, "Connection refused" in finding.text) == ("mail_server_refuses", True)
+
+    def test_a_server_that_hangs_is_named_in_time(self, server):
+        server.when("connect", HANG)
+
+        [finding] = self.findings()
+        assert (finding.code, "timed out" in finding.text) == ("mail_server_refuses", True)
+
+    def test_a_password_that_no_server_takes_is_named(self, server, configured):
+        configured.EMAIL_HOST_PASSWORD = "h\xfcsh"
+
+        [finding] = self.findings()
+        assert (finding.code, "h\xfcsh" in finding.text) == ("mail_server_refuses", False)
+
+    def test_a_provider_with_a_backend_of_its_own_is_not_asked(self, server, configured):
+        configured.EMAIL_BACKEND = "anymail.backends.mailgun.EmailBackend"
+
+        assert (self.findings(), server.connections) == ([], 0)
 
 
 def test_the_password_of_an_example_is_named(configured, monkeypatch):
