@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from loyalty.models.customer import Customer
-from loyalty.models.merchant import Merchant, Store
+from loyalty.models.merchant import ID, Merchant, Store
 from loyalty.models.policy import Cycle
 from loyalty.models.program import Program
 
@@ -36,6 +36,13 @@ def new_qr_token() -> str:
 class CardQuerySet(models.QuerySet["Card"]):
     def of(self, merchant: Merchant) -> CardQuerySet:
         return self.filter(program__merchant=merchant)
+
+    def called(self, name: str) -> Card | None:
+        """The one with this number of 12 digits or, if there is none, with this id."""
+        digits = "".join(name.split())
+        if not ID.fullmatch(digits):
+            return None
+        return self.filter(card_number=digits).first() or self.filter(pk=int(digits)).first()
 
     def in_use(self) -> CardQuerySet:
         """Active and suspended cards: a customer has one of them at most."""

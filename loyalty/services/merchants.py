@@ -33,18 +33,9 @@ def find_card(name: str) -> Card:
     Raises:
         CardNotFound: there is none.
     """
-    digits = "".join(name.split())
-    cards = Card.objects.select_related("program__merchant")
-    if _is_id(digits):
-        found = cards.filter(card_number=digits).first() or cards.filter(pk=int(digits)).first()
-        if found:
-            return found
+    if found := Card.objects.select_related("program__merchant").called(name):
+        return found
     raise CardNotFound(f"There is no card {name!r}.")
-
-
-def _is_id(text: str) -> bool:
-    """ASCII digits, few enough for the column."""
-    return text.isascii() and text.isdigit() and len(text) < 19
 
 
 def require_free_slug(slug: str) -> None:

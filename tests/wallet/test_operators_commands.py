@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 
 from loyalty.models import Card
 from tests.factories import make_card, make_merchant
+from tests.house.runbook_pages import sections
 from tests.wallet.rows import make_breaker, make_failing_pass, make_failure, make_sync_run
 from tests.wallet.syncing import cards_in_phones, change
 
@@ -65,6 +66,29 @@ def test_a_pass_is_signed_and_written(apple_credential, tmp_path):
     assert output.startswith(f"Wrote the pass of card {card.pk} to {path}, ")
     assert path.stat().st_mode & 0o777 == 0o600
     assert {"pass.json", "manifest.json", "signature"} <= set(zipfile.ZipFile(path).namelist())
+
+
+def test_no_file_is_overwritten(apple_credential, tmp_path):
+    path = tmp_path / "pass.pkpass"
+    path.write_text("kept")
+
+    with pytest.raises(CommandError, match="cannot be written: File exists") as error:
+        run("write_pass", make_card().pk, path)
+
+    assert error.value.returncode == 2
+    assert path.read_text() == "kept"
+
+
+def test_openssl_reads_the_certificate_that_signed_and_not_the_intermediate(apple_credential, tmp_path):
+    run("write_pass", make_card().pk, tmp_path / "pass.pkpass")
+    page = sections("wallet-certificates.md")
+    (proof,) = (one.text for section in page for one in section.commands if one.text.startswith("unzip"))
+
+    done = subprocess.run(["bash", "-c", proof], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    ends = apple_credential.valid_until
+    assert apple_credential.issuer.valid_until > ends
+    assert done.stdout.splitlines()[1:] == [f"notAfter={ends:%b} {ends.day:2} {ends:%H:%M:%S %Y} GMT"]
 
 
 def test_a_pass_is_refused_where_it_cannot_be_written(apple_credential, tmp_path):

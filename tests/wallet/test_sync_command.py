@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from loyalty.models import CardBalance
-from tests.factories import NOON, make_merchant
+from tests.factories import NOON, make_card, make_merchant
 from tests.fakes.apns import answer
 from tests.wallet.syncing import cards_in_phones, change, tokens_of
 from wallet.models import Breaker, Pass, SyncRun
@@ -129,8 +129,30 @@ def test_cards_without_a_pass_and_passes_that_were_given_up_are_named(apns, merc
     (wallet_pass,) = cards_in_phones(merchant, 1)
     Pass.objects.update(dead_at=NOON, tried_version=99, tried_look=99)
 
-    output, code = run("--card", str(wallet_pass.card_id), "999999", "--force")
+    other = make_card(merchant)
 
-    assert "Card 999999 has no pass. Name cards by their id.\n" in output
+    output, code = run("--card", str(wallet_pass.card_id), other.card_number, "--force")
+
+    assert f"Card {other.pk} has no pass.\n" in output
     assert "1 passes were given up; they are tried again when their card changes, or now with --dead.\n" in output
+    assert code == 3
+
+
+def test_a_card_is_named_by_the_number_that_is_printed_on_it(apns, merchant):
+    mine, theirs = cards_in_phones(merchant, 2)
+    for wallet_pass in (mine, theirs):
+        change(wallet_pass)
+
+    _, code = run("--card", mine.card.card_number)
+
+    assert [push.token for push in apns.pushes] == tokens_of(mine)
     assert code == 0
+
+
+@pytest.mark.parametrize("name", ["602106520045", "17", "99999999999999999999999", "nobody's"])
+def test_an_unknown_card_is_refused_in_one_line(apns, name):
+    with pytest.raises(CommandError, match=f"There is no card .{name}.") as error:
+        run("--card", name)
+
+    assert error.value.returncode == 2
+    assert not SyncRun.objects.exists()

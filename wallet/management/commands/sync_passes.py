@@ -4,9 +4,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from loyalty.errors import MerchantNotFound
+from loyalty.errors import CardNotFound, MerchantNotFound
 from loyalty.management.base import FINDING, PARTIAL, LoyaltyCommand, actor
-from loyalty.models import Merchant
+from loyalty.models import Card, Merchant
 from wallet.models import SyncRun
 from wallet.services import syncing
 from wallet.services.claiming import Selection
@@ -17,11 +17,11 @@ from wallet.services.syncing import SyncReport
 class Command(LoyaltyCommand):
     help = (
         "Tell phones about cards that changed since they were last told. Exit codes: 0 done, 1 a breaker is open and "
-        "passes wait, 2 usage, 3 some cards failed."
+        "passes wait, 2 usage, 3 some cards failed, or have no pass."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--card", nargs="+", type=int, default=[], metavar="ID", help="only these cards")
+        parser.add_argument("--card", nargs="+", default=[], metavar="CARD", help="only these, by number or id")
         parser.add_argument("--merchant", metavar="ID|SLUG", help="only this merchant")
         parser.add_argument("--dead", action="store_true", help="try again what was given up")
         parser.add_argument("--force", action="store_true", help="tell again what was told already")
@@ -29,15 +29,18 @@ class Command(LoyaltyCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
-        selection = Selection(card_ids=options["card"], merchant=self._merchant(options["merchant"]))
+        selection = Selection(
+            card_ids=list(map(_card_id, options["card"])), merchant=self._merchant(options["merchant"])
+        )
         self._mark(selection, options, now)
-        self._explain(selection, options)
+        without_pass = self._without_pass(selection)
+        self._explain(selection, without_pass, options)
         report = syncing.sync_passes(at=now, trigger=SyncRun.Trigger.COMMAND, selection=selection, initiated_by=actor())
         if options["json"]:
             self.print_json(report.as_json())
         else:
             self._tell(report)
-        if report.failed_card_ids:
+        if report.failed_card_ids or without_pass:
             raise SystemExit(PARTIAL)
         if report.deferred:
             raise SystemExit(FINDING)
@@ -56,15 +59,18 @@ class Command(LoyaltyCommand):
         elif options["dead"]:
             sync_again(passes=passes.filter(dead_at__isnull=False), at=now)
 
-    def _explain(self, selection: Selection, options: dict[str, Any]) -> None:
-        """Say which of the chosen cards the run has nothing to do with, and why."""
+    def _without_pass(self, selection: Selection) -> list[int]:
+        """Cards that were named and that the run has nothing to do with."""
+        known = selection.passes().values_list("card_id", flat=True) if selection.card_ids else ()
+        return sorted(set(selection.card_ids) - set(known))
+
+    def _explain(self, selection: Selection, without_pass: list[int], options: dict[str, Any]) -> None:
+        """Say which of the chosen passes are not told, and why."""
         if options["json"]:
             return
-        passes = selection.passes()
-        known = set(passes.values_list("card_id", flat=True)) if selection.card_ids else set()
-        for card_id in sorted(set(selection.card_ids) - known):
-            self.stdout.write(f"Card {card_id} has no pass. Name cards by their id.")
-        if given_up := passes.filter(dead_at__isnull=False).count():
+        for card_id in without_pass:
+            self.stdout.write(f"Card {card_id} has no pass.")
+        if given_up := selection.passes().filter(dead_at__isnull=False).count():
             self.stdout.write(
                 f"{given_up} passes were given up; they are tried again when their card changes, or now with --dead."
             )
@@ -80,3 +86,9 @@ class Command(LoyaltyCommand):
         if report.failed_card_ids:
             self.stdout.write(f"Failed cards: {', '.join(map(str, report.failed_card_ids))}")
         self.stdout.write(report.sentence)
+
+
+def _card_id(name: str) -> int:
+    if found := Card.objects.called(name):
+        return found.pk
+    raise CardNotFound(f"There is no card {name!a}.")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from loyalty.management.base import LoyaltyCommand, usage
 from loyalty.models import Card
 from wallet.services.issuing import hand_out
 
+OWNER_ONLY = 0o600
+
 
 class Command(LoyaltyCommand):
     help = (
@@ -17,23 +20,20 @@ class Command(LoyaltyCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("card", metavar="CARD", help="the card's number (12 digits) or id")
-        parser.add_argument("file", type=Path, metavar="FILE", help="such as pass.pkpass; it is overwritten")
+        parser.add_argument("file", type=Path, metavar="FILE", help="such as pass.pkpass; a new file")
 
     def handle(self, *args: Any, **options: Any) -> None:
         card, path = _card(options["card"]), options["file"]
         package = hand_out(card=card, at=timezone.now())
         try:
-            path.write_bytes(package.content)
-            path.chmod(0o600)
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb") as file:
+                file.write(package.content)
         except OSError as error:
             raise usage(f"{str(path)!a} cannot be written: {error.strerror}.") from None
         self.stdout.write(f"Wrote the pass of card {card.pk} to {path}, {len(package.content)} bytes.")
 
 
 def _card(name: str) -> Card:
-    found = Card.objects.filter(card_number=name).first()
-    if found is None and name.isascii() and name.isdigit() and len(name) < 19:
-        found = Card.objects.filter(pk=int(name)).first()
-    if found is None:
-        raise usage(f"There is no card {name!a}.")
-    return found
+    if found := Card.objects.called(name):
+        return found
+    raise usage(f"There is no card {name!a}.")
