@@ -15,7 +15,7 @@ class LoyaltySiteConfig(AppConfig):
     verbose_name = "Operations"
 
     def ready(self) -> None:
-        from loyalty_site import checks, jobs, pinging, starting  # noqa: F401  register checks and task signals
+        from loyalty_site import checks, jobs, pinging, restored, starting  # noqa: F401  register checks and signals
 
         if settings.SENTRY_DSN:
             from loyalty_site import error_reports  # its SDK takes time to load that others need not spend

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from loyalty.errors import ImportRefused, LoyaltyError
 
-FINDING, USAGE, PARTIAL, REFUSED = 1, 2, 3, 4
+FINDING, USAGE, PARTIAL, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 PROBLEMS_SHOWN = 100
 
 

@@ -34,8 +34,8 @@ def mend_balance(*, merchant: Merchant, card_id: int, reason: str, actor: str, a
     if balance.last_seq > seq:
         # The balance is the only thing left that knows of those rows: mending it would take their points for good.
         raise InvalidInput(
-            f"The balance of card {card_id} knows row {balance.last_seq} as the last, but its ledger ends at row {seq}: "
-            "rows are missing at its end.",
+            f"The balance of card {card_id} knows row {balance.last_seq} as the last, but its ledger ends at row "
+            f"{seq}: rows are missing at its end.",
             field="card",
         )
     if (balance.points_balance, balance.stamp_count, balance.last_seq) == (points, stamps, seq):

@@ -8,9 +8,9 @@ import structlog
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from loyalty_site.backup import clients, files
+from loyalty_site.backup import clients, files, unproven
 from loyalty_site.backup.fingerprints import fingerprints, snapshot
-from loyalty_site.backup.refusals import FileRefused
+from loyalty_site.backup.refusals import DatabaseUnproven, FileRefused
 
 log = structlog.get_logger()
 
@@ -33,8 +33,11 @@ def back_up(*, file: Path, at: datetime) -> BackupReport:
 
     Raises:
         FileRefused: there is such a file already, or it cannot be written.
+        DatabaseUnproven: the database was restored and not proven, so it would be no backup to rely on.
         ClientFailed: pg_dump is missing, too old, or failed.
     """
+    if unproven.is_marked():
+        raise DatabaseUnproven(unproven.SENTENCE)
     if file.exists():
         raise FileRefused(f"{file} is there already; a backup overwrites nothing.")
     with files.written_whole(file) as dump:

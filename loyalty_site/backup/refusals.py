@@ -2,7 +2,7 @@
 
 
 class BackupError(Exception):
-    """What stops a backup or a restore. Nothing half done is left."""
+    """What stops a backup or a restore. Nothing half done is left, but for the mark of a restore."""
 
 
 class ClientFailed(BackupError):
@@ -15,3 +15,7 @@ class FileRefused(BackupError):
 
 class DatabaseNotEmpty(BackupError):
     """There are tables already, and a restore must not mix with them."""
+
+
+class DatabaseUnproven(BackupError):
+    """It was restored, and nobody knows whether it is whole."""

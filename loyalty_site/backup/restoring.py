@@ -10,22 +10,23 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.loader import MigrationLoader
 
-from loyalty_site.backup import clients, erasures, files, verifying
+from loyalty_site.backup import clients, erasures, files, unproven, verifying
 from loyalty_site.backup.fingerprints import has_tables
-from loyalty_site.backup.refusals import DatabaseNotEmpty, FileRefused
+from loyalty_site.backup.refusals import DatabaseNotEmpty, DatabaseUnproven, FileRefused
 
 log = structlog.get_logger()
 
 
 @dataclass
 class RestoreReport:
-    """What a restore did. With any problem the database must not be used."""
+    """What a restore did. With any problem the database must not be used, and stays marked; a finding can be mended."""
 
     made_at: str
     tables: int
     rows: int
     migrations_applied: list[str] = field(default_factory=list)
     erased_again: list[int] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -36,23 +37,24 @@ def restore(*, file: Path, erased: Sequence[erasures.Erasure], reason: str, acto
     know are applied, customers of `erased` who are back are erased again, with this reason, and triggers, sequences
     and the ledger are checked.
 
-    The dump is restored in one transaction: when that fails, the database is as empty as before.
+    The dump is restored in one transaction: when that fails, the database has no table but the mark of `unproven`. That
+    is there until all is proven, whatever happens to this process.
 
     Raises:
         FileRefused: the file or its manifest is missing, cut, changed, foreign, or of a newer release.
         DatabaseNotEmpty: the database has tables.
+        DatabaseUnproven: they are those of a restore that was not proven.
         ClientFailed: pg_restore is missing, too old, or failed.
     """
     manifest = files.read_manifest(file)
     missing = _missing_migrations(manifest)
-    if has_tables():
-        raise DatabaseNotEmpty(
-            "This database has tables. A backup is restored into an empty one only: make one, and name it in "
-            "DATABASE_URL."
-        )
+    _require_empty()
+    unproven.mark()
     clients.run("pg_restore", "--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", str(file))
     report = RestoreReport(manifest.made_at, len(manifest.tables), sum(t.rows for t in manifest.tables.values()))
     report.problems += verifying.rows_that_differ(manifest.tables)
+    # Rows that are those of the backup have balances that were wrong before it, so an older one is no better.
+    of_the_ledger = report.problems if report.problems else report.findings
     if missing:
         call_command("migrate", verbosity=0)
         report.migrations_applied = missing
@@ -61,8 +63,11 @@ def restore(*, file: Path, erased: Sequence[erasures.Erasure], reason: str, acto
         cursor.execute("ANALYZE")
     report.erased_again, not_erased = erasures.erase_again(erased, reason=reason, actor=actor, at=at)
     report.problems += not_erased
-    for look in (verifying.triggers_that_rest, verifying.sequences_behind, verifying.balances_that_are_wrong):
+    for look in (verifying.triggers_that_rest, verifying.sequences_behind):
         report.problems += look()
+    of_the_ledger += verifying.balances_that_are_wrong()
+    if not report.problems:
+        unproven.take_away()
     say = log.error if report.problems else log.info
     say(
         "loyalty_site.database_restored",
@@ -72,6 +77,17 @@ def restore(*, file: Path, erased: Sequence[erasures.Erasure], reason: str, acto
         problems=len(report.problems),
     )
     return report
+
+
+def _require_empty() -> None:
+    """Raises: DatabaseNotEmpty, DatabaseUnproven."""
+    if not has_tables():
+        return
+    if unproven.is_marked():
+        raise DatabaseUnproven(unproven.SENTENCE)
+    raise DatabaseNotEmpty(
+        "This database has tables. A backup is restored into an empty one only: make one, and name it in DATABASE_URL."
+    )
 
 
 def _missing_migrations(manifest: files.Manifest) -> list[str]:

@@ -8,12 +8,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from loyalty.errors import ImportRefused
-from loyalty.management.base import FINDING, PARTIAL, LoyaltyCommand, actor, named_problems
+from loyalty.management.base import FINDING, INTERRUPTED, PARTIAL, LoyaltyCommand, actor, named_problems
 from loyalty.management.progress import ProgressBar
 from loyalty.services.imports import ImportReport, Outcome, import_cards, preview_import
 from loyalty.services.merchants import find_merchant
-
-INTERRUPTED = 130
 
 
 class Command(LoyaltyCommand):
@@ -21,7 +19,7 @@ class Command(LoyaltyCommand):
         "Import customers, cards and balances from a CSV file with the columns external_id and points, and if you like "
         "first_name, last_name, email, phone, birth_date, locale, stamps and last_activity_on. Dates are YYYY-MM-DD. "
         "Changes data. Interrupted, the same command continues. Exit codes: 0 done, 1 the file has problems (named by "
-        "line), 2 usage, 3 done, but lines were left out."
+        "line), 2 usage, 3 done, but lines were left out, 130 interrupted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

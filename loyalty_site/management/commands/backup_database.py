@@ -5,15 +5,15 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from loyalty.management.base import FINDING, USAGE, LoyaltyCommand
+from loyalty.management.base import FINDING, REFUSED, USAGE, LoyaltyCommand
 from loyalty_site.backup import back_up
-from loyalty_site.backup.refusals import ClientFailed, FileRefused
+from loyalty_site.backup.refusals import ClientFailed, DatabaseUnproven, FileRefused
 
 
 class Command(LoyaltyCommand):
     help = (
         "Write the whole database to a new FILE, and what is in it to FILE.manifest.json. Tills and workers may go on. "
-        "Exit codes: 0 written, 1 pg_dump is missing or failed, 2 usage."
+        "Exit codes: 0 written, 1 pg_dump is missing or failed, 2 usage, 4 the database was restored and not proven."
     )
     # A new release is installed first, then comes the backup, then its migrations.
     requires_migrations_checks = False
@@ -27,6 +27,8 @@ class Command(LoyaltyCommand):
             report = back_up(file=options["file"], at=timezone.now())
         except FileRefused as error:
             raise CommandError(str(error), returncode=USAGE) from None
+        except DatabaseUnproven as error:
+            raise CommandError(str(error), returncode=REFUSED) from None
         except ClientFailed as error:
             raise CommandError(str(error), returncode=FINDING) from None
         if options["json"]:

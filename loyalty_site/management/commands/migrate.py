@@ -8,6 +8,8 @@ from django.db import OperationalError, connections
 from django.db.migrations import Migration
 from psycopg.errors import LockNotAvailable
 
+from loyalty_site.backup import unproven
+
 ATTEMPTS = 5
 FIRST_PAUSE_SECONDS = 2.0
 
@@ -19,6 +21,8 @@ class Command(migrate.Command):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["check_unapplied"] and unproven.is_marked():
+            raise CommandError(unproven.SENTENCE)
         self._connection = connections[options["database"]]
         self._current = "a migration"
         for attempt in range(1, ATTEMPTS + 1):

@@ -3,19 +3,21 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import connection
 from django.utils import timezone
 
-from loyalty.management.base import FINDING, REFUSED, USAGE, ReasonedCommand, actor
+from loyalty.management.base import FINDING, INTERRUPTED, PARTIAL, REFUSED, USAGE, ReasonedCommand, actor
 from loyalty.services.adjustments import require_reason
-from loyalty_site.backup import RestoreReport, erasures, restore
-from loyalty_site.backup.refusals import ClientFailed, DatabaseNotEmpty, FileRefused
+from loyalty_site.backup import RestoreReport, erasures, restore, unproven
+from loyalty_site.backup.refusals import ClientFailed, DatabaseNotEmpty, DatabaseUnproven, FileRefused
 
 
 class Command(ReasonedCommand):
     help = (
         "Fill the empty database that DATABASE_URL names from the backup FILE, and prove that it is whole. Changes "
         "data. Exit codes: 0 restored and proven, 1 pg_restore failed or the result must not be used, 2 usage or no "
-        "such backup, 4 the database is not empty."
+        "such backup, 3 restored with balances that were wrong in the backup already, 4 the database is not empty, 130 "
+        "interrupted."
     )
     # An empty database has none, which is as it should be.
     requires_migrations_checks = False
@@ -37,6 +39,8 @@ class Command(ReasonedCommand):
         if report.problems:
             self.stderr.write("Do not use this database.")
             raise SystemExit(FINDING)
+        if report.findings:
+            raise SystemExit(PARTIAL)
 
     def _restore(self, options: dict[str, Any]) -> RestoreReport:
         reason = require_reason(options["reason"])
@@ -45,10 +49,18 @@ class Command(ReasonedCommand):
             return restore(file=options["file"], erased=erased, reason=reason, actor=actor(), at=timezone.now())
         except FileRefused as error:
             raise CommandError(str(error), returncode=USAGE) from None
-        except DatabaseNotEmpty as error:
+        except (DatabaseNotEmpty, DatabaseUnproven) as error:
             raise CommandError(str(error), returncode=REFUSED) from None
         except ClientFailed as error:
             raise CommandError(str(error), returncode=FINDING) from None
+        except KeyboardInterrupt:
+            raise CommandError(_interrupted(), returncode=INTERRUPTED) from None
+
+
+def _interrupted() -> str:
+    """What is left. Only a restore makes the mark, so nobody is told to drop a database that was there before it."""
+    connection.close()  # it was in the middle of something
+    return f"Interrupted. {unproven.SENTENCE if unproven.is_marked() else 'Nothing was restored.'}"
 
 
 def _sentences(report: RestoreReport) -> str:
@@ -56,5 +68,10 @@ def _sentences(report: RestoreReport) -> str:
     if report.migrations_applied:
         lines.append(f"Applied {len(report.migrations_applied)} migrations that are newer than the backup.")
     lines.append(f"Erased {len(report.erased_again)} customers again.")
-    lines += report.problems or ["Rows equal, triggers in force, sequences right, ledger clean."]
+    lines += report.problems or [
+        f"Rows equal, triggers in force, sequences right{'' if report.findings else ', ledger clean'}."
+    ]
+    lines += report.findings
+    if report.findings and not report.problems:
+        lines.append("They were wrong when the backup was made. Mend them as docs/runbooks/ledger.md says.")
     return "\n".join(lines)
