@@ -9,6 +9,7 @@ import psycopg
 from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
+from loyalty.models import ExpirationRun
 from loyalty_site.metrics import throttled
 from loyalty_site.models import JobRun
 from loyalty_site.tasks import heartbeat
@@ -17,6 +18,7 @@ from tests.factories import make_cards, make_merchant, make_store
 from tests.fakes.celery_process import database_url, wait_until
 from tests.fakes.web_process import web
 from tests.house.runbook_stages.staging import NEARLY_IDLE, Stage, a_worker, expire, ran, stage, well
+from wallet.models import SyncRun
 
 TOKEN = "a-token-of-the-tests-and-of-nothing-else"
 WORKERS = "workers.md"
@@ -92,9 +94,14 @@ def a_web_server(scene: Stage) -> None:
 
 
 @stage(WORKERS, "LoyaltyTimestampInFuture")
-def a_row_of_the_future(scene: Stage) -> None:
+def rows_of_the_future(scene: Stage) -> None:
     well(scene)
-    ran("loyalty.purge", scene.at + timedelta(days=1))
+    ahead = scene.at + timedelta(days=1)
+    ran("loyalty.purge", ahead)
+    PeriodicTask.objects.filter(task="loyalty.purge").update(last_run_at=ahead)
+    whole = {"started_at": ahead, "finished_at": ahead, "status": "succeeded", "trigger": "schedule"}
+    ExpirationRun.objects.create(**whole, as_of=ahead)
+    SyncRun.objects.create(**whole)
 
 
 stage(WORKERS, "LoyaltyWorkerDown")(a_worker)
