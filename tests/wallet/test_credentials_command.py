@@ -182,7 +182,13 @@ class TestSwitching:
         apns.when(answer(403, "BadCertificate"))
 
         assert refused("activate", staged.pk) == f"{staged} was not activated. Apple answered 403 BadCertificate."
-        assert "There is no previous version" in refused("rollback", "apple")
+        assert f"There is no previous version of {PASS_TYPE} to go" in refused("rollback", "apple")
+
+    def test_asks_which_when_the_settings_name_none(self, staged, settings):
+        settings.APPLE_PASS_TYPE_ID = ""
+
+        said = refused("rollback", "apple")
+        assert said == "The settings name no pass type and no issuer for it. Say which one with --identifier."
 
     def test_revokes(self, staged):
         assert run("revoke", staged.pk) == f"Never used again: {staged}.\n"

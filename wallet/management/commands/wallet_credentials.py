@@ -99,6 +99,8 @@ class Command(LoyaltyCommand):
 
     def _rollback(self, options: dict[str, Any], now: datetime) -> None:
         identifier = options["identifier"] or opening.issued_under(options["platform"])
+        if not identifier:
+            raise usage("The settings name no pass type and no issuer for it. Say which one with --identifier.")
         credential = credentials.rollback(kind=options["platform"], identifier=identifier, actor=actor(), at=now)
         self.stdout.write(f"In use: {credential}.")
 
