@@ -54,7 +54,9 @@ def _queues() -> Iterator[Finding]:
     attended = {queue["name"] for queues in answers.values() for queue in queues}
     for queue in QUEUES:
         if queue not in attended:
-            yield Finding("queue_unattended", f"No worker takes the queue `{queue}`. Start one with -Q {queue}.")
+            yield Finding(
+                "queue_unattended", f"No worker takes the queue `{queue}`. Start a worker for it (-Q {queue})."
+            )
 
 
 def _database() -> Iterator[Finding]:

@@ -186,7 +186,9 @@ class TestMachinery:
     def test_names_queues_without_a_worker(self, monkeypatch):
         monkeypatch.setattr(machinery, "ANSWER_SECONDS", 0.2)
 
-        assert codes(machinery._queues()) == ["queue_unattended"] * 3
+        found = list(machinery._queues())
+        assert codes(found) == ["queue_unattended"] * 3
+        assert found[0].text == "No worker takes the queue `default`. Start a worker for it (-Q default)."
 
     def test_names_what_a_database_forgets(self):
         # The tests' own server runs so, to be fast.
@@ -332,12 +334,19 @@ class TestBackups:
 
         assert codes(recovery.backup_findings(NOW, tmp_path)) == found
 
-    def test_an_empty_or_missing_folder_has_none(self, tmp_path):
+    def test_an_empty_folder_has_none(self, tmp_path):
         [empty] = recovery.backup_findings(NOW, tmp_path)
-        [missing] = recovery.backup_findings(NOW, tmp_path / "missing")
 
         assert empty.text.startswith(f"{tmp_path} has had no backup at all.")
-        assert missing.code == "backups_missing"
+
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path):
+        (tmp_path / "file").touch()
+        [missing] = recovery.backup_findings(NOW, tmp_path / "missing")
+        [no_folder] = recovery.backup_findings(NOW, tmp_path / "file")
+
+        begin = f"The folder of backups, {tmp_path}"
+        assert missing.text == f"{begin}/missing, cannot be read: No such file or directory."
+        assert no_folder.text == f"{begin}/file, cannot be read: Not a directory."
 
 
 @pytest.mark.django_db
