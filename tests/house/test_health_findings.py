@@ -167,6 +167,13 @@ class TestAHealthyInstallation:
 
         assert "1 messages have been waiting" in found()["messages_stuck"]
 
+    def test_says_why_mail_waits_and_names_nobody(self):
+        message(next_attempt_at=ago(minutes=30), last_error="an older reason")
+        message(next_attempt_at=ago(minutes=16), last_error="451 4.3.0 <anna@bakery.test>:\nLater, anna@bakery.test")
+        message(next_attempt_at=ago(minutes=15), last_error="of one that is not stuck")
+
+        assert "15 minutes. The newest reason: 451 4.3.0 ...: Later, .... Check" in found()["messages_stuck"]
+
     @pytest.mark.parametrize(
         "changes",
         [

@@ -55,7 +55,12 @@ def test_the_command_ends_with_one_line(capsys):
 def test_a_retry_is_not_a_failure_of_the_command(mail_to_smtp_server: FakeSmtp, capsys):
     queued_many(2)
     mail_to_smtp_server.when("rcpt", "451 4.3.0 Later", times=1)
-    assert run(capsys) == ("Sent 1 messages, 1 to retry, 0 dead, 0 deferred", 0)
+    output, code = run(capsys)
+    sent, waiting = output.splitlines()
+    assert (sent, code) == ("Sent 1 messages, 1 to retry, 0 dead, 0 deferred", 0)
+    next_attempt_at = Message.objects.waiting().get().next_attempt_at
+    assert waiting == f"1 wait for later; the next is due at {next_attempt_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert run(capsys)[0].splitlines() == ["Sent 0 messages, 0 to retry, 0 dead, 0 deferred", waiting]
 
 
 def test_a_dead_message_is_a_finding_of_the_command(mail_to_smtp_server: FakeSmtp, capsys):

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db.models import Count, Min
 from django.utils import timezone
 
 from notifications import services
+from notifications.models import Message
 
 
 class Command(BaseCommand):
@@ -34,5 +36,13 @@ class Command(BaseCommand):
                 f"Sent {total['sent']} messages, {total['retried']} to retry, {total['dead']} dead, "
                 f"{total['deferred']} deferred"
             )
+            self._tell_what_waits()
         if total["dead"] or total["deferred"]:
             sys.exit(1)
+
+    def _tell_what_waits(self) -> None:
+        waiting = Message.objects.waiting().filter(next_attempt_at__gt=timezone.now())
+        figures = waiting.aggregate(count=Count("pk"), next=Min("next_attempt_at"))
+        if figures["count"]:
+            due = f"{figures['next']:%Y-%m-%d %H:%M:%S} UTC"
+            self.stdout.write(f"{figures['count']} wait for later; the next is due at {due}")
