@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from loyalty_site.backup.fingerprints import Fingerprint
@@ -89,6 +90,21 @@ def read_manifest(file: Path) -> Manifest:
     if (size, digest) != (manifest.dump_bytes, manifest.dump_sha256):
         raise FileRefused(f"{file} is not the dump that its manifest describes.")
     return manifest
+
+
+def made_at(path: Path) -> datetime:
+    """When the backup of a manifest was made. The manifest says it: a copy is younger than what is in it.
+
+    Raises:
+        FileRefused: it cannot be read, or is none of ours.
+    """
+    try:
+        moment = datetime.fromisoformat(_parsed(path, path).made_at)
+        if moment.tzinfo is None:
+            raise ValueError
+    except (ValueError, TypeError):
+        raise FileRefused(f"{path} does not say when its backup was made.") from None
+    return moment
 
 
 def _parsed(path: Path, file: Path) -> Manifest:

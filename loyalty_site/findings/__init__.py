@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 
+from loyalty_site.findings.backups import backup_findings
 from loyalty_site.findings.finding import Finding
 from loyalty_site.findings.jobs import heartbeat_findings, job_findings, schedule_findings
 from loyalty_site.findings.ledger import expiration_findings, ledger_findings
@@ -11,7 +13,7 @@ from loyalty_site.findings.servers import broker_findings, clock_findings, datab
 from loyalty_site.findings.staff import staff_findings
 from loyalty_site.findings.wallets import breaker_findings, credential_findings, google_key_findings, sync_findings
 
-__all__ = ["LOOKS", "Finding", "broker_findings", "database_findings", "findings"]
+__all__ = ["LOOKS", "Finding", "backup_findings", "broker_findings", "database_findings", "findings"]
 
 LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
     expiration_findings,
@@ -30,11 +32,13 @@ LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
 )
 
 
-def findings(at: datetime) -> Iterator[Finding]:
-    """All that is wrong; an unreachable database or missing migrations hide the rest."""
+def findings(at: datetime, backups: Path | None = None) -> Iterator[Finding]:
+    """All that is wrong; an unreachable database or missing migrations hide the rest. Backups if it knows where."""
     blocked = list(database_findings())
     yield from blocked
     if not blocked:
         for look in LOOKS:
             yield from look(at)
     yield from broker_findings()
+    if backups:
+        yield from backup_findings(at, backups)

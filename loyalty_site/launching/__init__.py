@@ -8,7 +8,7 @@ from loyalty_site.findings import Finding, broker_findings, database_findings
 from loyalty_site.launching.configuration import configuration_findings
 from loyalty_site.launching.machinery import machinery_findings
 from loyalty_site.launching.people import people_findings
-from loyalty_site.launching.recovery import backup_findings
+from loyalty_site.launching.recovery import recovery_findings
 from loyalty_site.launching.wallets import wallet_findings
 
 DISPENSABLE = ("apple", "google", "backups")
@@ -27,4 +27,4 @@ def launch_findings(*, at: datetime, without: Collection[str], backups: Path | N
         yield from people_findings()
         yield from wallet_findings(at, without)
     if "backups" not in without:
-        yield from backup_findings(at, backups)
+        yield from recovery_findings(at, backups)

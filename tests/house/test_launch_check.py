@@ -322,31 +322,69 @@ class TestWallets:
 
 
 class TestBackups:
+    def manifest(self, folder, made_at, **changes):
+        (folder / "loyalty.dump").touch()
+        words = {
+            **{"made_at": made_at, "server_version": 170000, "dump_bytes": 0, "dump_sha256": ""},
+            **{"migrations": [], "tables": {}, **changes},
+        }
+        file = folder / "loyalty.dump.manifest.json"
+        file.write_text(json.dumps(words))
+        return file
+
     def test_are_asked_for(self):
-        assert codes(recovery.backup_findings(NOW, None)) == ["backups_unseen"]
+        assert codes(recovery.recovery_findings(NOW, None)) == ["backups_unseen"]
 
     @pytest.mark.parametrize(("hours", "found"), [(25, []), (27, ["backups_missing"])])
-    def test_are_to_be_of_last_night(self, tmp_path, hours, found):
-        manifest = tmp_path / "loyalty.dump.manifest.json"
-        manifest.touch()
-        then = (NOW - timedelta(hours=hours)).timestamp()
-        os.utime(manifest, (then, then))
+    def test_are_to_be_of_last_night_whenever_they_were_copied(self, tmp_path, hours, found):
+        manifest = self.manifest(tmp_path, (NOW - timedelta(hours=hours)).isoformat())
+        for copied_at in (NOW, NOW - timedelta(days=9)):
+            os.utime(manifest, (copied_at.timestamp(), copied_at.timestamp()))
 
-        assert codes(recovery.backup_findings(NOW, tmp_path)) == found
+            assert codes(recovery.recovery_findings(NOW, tmp_path)) == found
 
     def test_an_empty_folder_has_none(self, tmp_path):
-        [empty] = recovery.backup_findings(NOW, tmp_path)
+        [empty] = recovery.recovery_findings(NOW, tmp_path)
 
         assert empty.text.startswith(f"{tmp_path} has had no backup at all.")
 
     def test_a_folder_that_cannot_be_read_is_named(self, tmp_path):
         (tmp_path / "file").touch()
-        [missing] = recovery.backup_findings(NOW, tmp_path / "missing")
-        [no_folder] = recovery.backup_findings(NOW, tmp_path / "file")
+        [missing] = recovery.recovery_findings(NOW, tmp_path / "missing")
+        [no_folder] = recovery.recovery_findings(NOW, tmp_path / "file")
 
         begin = f"The folder of backups, {tmp_path}"
         assert missing.text == f"{begin}/missing, cannot be read: No such file or directory."
         assert no_folder.text == f"{begin}/file, cannot be read: Not a directory."
+
+    def test_a_manifest_without_its_dump_is_none(self, tmp_path):
+        self.manifest(tmp_path, NOW.isoformat())
+        (tmp_path / "loyalty.dump").unlink()
+
+        assert codes(recovery.recovery_findings(NOW, tmp_path)) == ["backups_missing"]
+
+    @pytest.mark.parametrize("made_at", ["", "yesterday", 7, None, "2026-03-10T12:00:00"])
+    def test_a_manifest_that_does_not_say_when_is_named(self, tmp_path, made_at):
+        manifest = self.manifest(tmp_path, made_at)
+
+        [unreadable, _] = recovery.recovery_findings(NOW, tmp_path)
+        assert unreadable.code == "backup_unreadable"
+        assert unreadable.text.startswith(f"{manifest} does not say when its backup was made. ")
+
+    def test_a_manifest_that_is_something_else_is_named(self, tmp_path):
+        manifest = self.manifest(tmp_path, NOW.isoformat(), colour="red")
+
+        [unreadable, missing] = recovery.recovery_findings(NOW, tmp_path)
+        assert unreadable.text.startswith(f"{manifest} cannot be read, or is no manifest of a backup. ")
+        assert missing.code == "backups_missing"
+
+    @pytest.mark.django_db
+    def test_are_a_finding_of_check_health_too_when_it_knows_where(self, tmp_path):
+        output = StringIO()
+        with pytest.raises(SystemExit):
+            call_command("check_health", "--backups", str(tmp_path), stdout=output)
+
+        assert output.getvalue().splitlines()[-1].startswith(f"backups_missing: {tmp_path} has had no backup at all.")
 
 
 @pytest.mark.django_db

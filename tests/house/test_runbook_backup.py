@@ -1,6 +1,7 @@
 """Every command of the page about backups, in its order, against a system that is backed up, lost and restored."""
 
 import os
+from contextlib import ExitStack
 
 import pytest
 from django.db import connection
@@ -12,7 +13,7 @@ from tests.factories import make_cards, make_merchant
 from tests.fakes.celery_process import database_url
 from tests.house.runbook_pages import Command, Section, pattern, sections
 from tests.house.runbook_runner import filled, run
-from tests.house.runbook_stages.staging import NEARLY_IDLE, expire
+from tests.house.runbook_stages.staging import NEARLY_IDLE, Stage, expire, well
 from tests.house.test_backup import Elsewhere, erase
 from tests.loyalty.personal import live
 
@@ -54,7 +55,8 @@ def psql(transactional_db, monkeypatch):
     monkeypatch.setenv("PATH", f"{clients._fitting('psql').parent}{os.pathsep}{os.environ['PATH']}")
 
 
-def test_the_commands_of_the_page(values, psql):
+def test_the_commands_of_the_page(values, psql, request, settings, monkeypatch, tmp_path):
+    well(Stage(request, settings, monkeypatch, tmp_path, ExitStack()))
     life = live()
     make_cards(make_merchant(), 1, at=timezone.now() - NEARLY_IDLE)
     expire()

@@ -2,6 +2,7 @@ import json
 import sys
 from argparse import ArgumentParser
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -21,10 +22,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON object for machines")
+        parser.add_argument("--backups", metavar="FOLDER", type=Path, help="where the nightly backups are")
 
     def handle(self, *args: Any, **options: Any) -> None:
         require_no_errors()
-        found = list(findings(timezone.now()))
+        found = list(findings(timezone.now(), options["backups"]))
         if options["json"]:
             self.stdout.write(json.dumps({"healthy": not found, "findings": [asdict(finding) for finding in found]}))
         else:
