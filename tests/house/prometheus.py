@@ -1,36 +1,22 @@
 """The rules in docs/alerts as data, and the tools of Prometheus that check them."""
 
-import os
 import re
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from loyalty_site.metrics import counters
 from loyalty_site.metrics.collecting import STATES
+from tests.house.tools import tool
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "docs" / "alerts"
 EXAMPLES = RULES / "examples"
 UNIT_TESTS = Path(__file__).parent / "alerts"
-INSTALL = "apt-get install -y --no-install-recommends prometheus prometheus-alertmanager"
 Rule = dict[str, Any]
-
-
-def tool(name: str) -> str:
-    """The path of a tool. Without it the test is skipped, and fails where everything must be there."""
-    found = shutil.which(name)
-    if found is None:
-        reason = f"{name} is not installed: {INSTALL}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
 
 
 def run(name: str, *arguments: str | Path) -> str:

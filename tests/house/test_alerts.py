@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.house import prometheus
+from tests.house import prometheus, tools
 from tests.house.prometheus import EXAMPLES, ROOT, UNIT_TESTS, alerts, rule_files, rules, unit_tests
 
 NAMES = sorted({rule["alert"] for rule in alerts()})
@@ -184,10 +184,10 @@ class TestWithoutTheTools:
         monkeypatch.delenv("CI", raising=False)
 
         with pytest.raises(pytest.skip.Exception, match="apt-get install -y --no-install-recommends prometheus"):
-            prometheus.tool("promtool")
+            tools.tool("promtool")
 
     def test_a_test_fails_where_everything_must_be_there(self, monkeypatch):
         monkeypatch.setenv("CI", "true")
 
         with pytest.raises(pytest.fail.Exception, match="promtool is not installed"):
-            prometheus.tool("promtool")
+            tools.tool("promtool")

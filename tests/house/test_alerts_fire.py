@@ -34,7 +34,7 @@ from tests.fakes import celery_process
 from tests.fakes.celery_process import broker, wait_until
 from tests.fakes.smtp import FakeSmtp
 from tests.fakes.web_process import web
-from tests.house import prometheus
+from tests.house import tools
 from tests.house.prometheus import RULES
 from wallet.models import Credential
 
@@ -99,7 +99,7 @@ def watching(port: int, folder: Path) -> Iterator[Prometheus]:
     places = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={listen}"]
     log = folder / "prometheus.log"
     with log.open("wb") as output:
-        process = subprocess.Popen([prometheus.tool("prometheus"), *places], stdout=output, stderr=output)
+        process = subprocess.Popen([tools.tool("prometheus"), *places], stdout=output, stderr=output)
     try:
         found = Prometheus(f"http://{listen}")
         wait_until(
@@ -129,7 +129,7 @@ def _heartbeats_every_second():
 @pytest.fixture
 def watched(tmp_path) -> Iterator[Prometheus]:
     """A web server that Prometheus asks every second."""
-    prometheus.tool("prometheus")
+    tools.tool("prometheus")
     shared = str(tmp_path / "counted")
     with (
         web(tmp_path, workers=2, METRICS_TOKEN=TOKEN, PROMETHEUS_MULTIPROC_DIR=shared) as site,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.house import prometheus
+from tests.house import prometheus, tools
 from tests.house.prometheus import Rule, rule_files, unit_tests
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -109,7 +109,7 @@ def survives(mutant: Mutant) -> bool:
         for number, tests in enumerate(unit_tests_for(mutant)):
             tested = Path(folder, f"tests{number}.yml")
             tested.write_text(yaml.safe_dump({**tests, "rule_files": ["rules.yml"]}))
-            command = [prometheus.tool("promtool"), "test", "rules", str(tested)]
+            command = [tools.tool("promtool"), "test", "rules", str(tested)]
             if subprocess.run(command, capture_output=True, timeout=120, check=False).returncode:
                 return False
     return True
@@ -130,7 +130,7 @@ def unit_tests_for(mutant: Mutant) -> Iterator[dict[str, Any]]:
 
 
 def test_a_rule_that_is_wrong_in_one_place_fails_a_test():
-    prometheus.tool("promtool")
+    tools.tool("promtool")
     made = list(mutants())
     with ThreadPoolExecutor(2) as pool:
         survivors = [mutant for mutant, alive in zip(made, pool.map(survives, made), strict=True) if alive]

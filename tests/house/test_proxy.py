@@ -4,7 +4,6 @@ import http.client
 import http.server
 import json
 import re
-import shutil
 import socket
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from tests.fakes.celery_process import wait_until
 from tests.house.installation import free_port
 from tests.house.test_deployment_page import PAGE
+from tests.house.tools import tool
 
 PROXY = PAGE.partition("## The proxy")[2].partition("\n## ")[0]
 [SITE] = re.findall(r"^```nginx\n(.*?)^```", PROXY, re.MULTILINE | re.DOTALL)
@@ -123,9 +123,7 @@ def here(folder: Path, places: dict[str, str]) -> Path:
 
 @pytest.fixture
 def proxy(tmp_path) -> Iterator[Proxy]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    if nginx is None:
-        pytest.skip("nginx is not installed")
+    nginx = tool("nginx")
     make_certificate(tmp_path)
     challenges = tmp_path / "html" / ".well-known" / "acme-challenge"
     challenges.mkdir(parents=True)
