@@ -15,7 +15,7 @@ PAGES = sorted(path.name for path in FOLDER.glob("*.md") if path != INDEX)
 READS = re.compile(
     r"python manage\.py (?:check_health|check_ledger|jobs$|expiration_runs|explain_card|wallet_status|"
     r"wallet_credentials (?:list|show)|export_customer|expire_points .*--dry-run|migrate --check|"
-    r"erase_customer (?!.*--confirm-id)|shell .*'SELECT (?!pg_terminate)|"
+    r"erase_customer (?!.*--confirm-id)|shell (?!.*(?:delete|update)\(|.*pg_terminate)|"
     r"pgtrigger ls|throttled_stores)"
     r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s |sudo -u postgres psql points -Atc .SELECT "
 )
@@ -96,3 +96,32 @@ def test_the_page_of_the_ledger_knows_all_that_the_check_says():
 
     told = [clause for clause in said if any(pattern(row).fullmatch(f"{clause}\n") for row in rows)]
     assert (told, len(said)) == (said, 10)
+
+
+NOTICED = (
+    "LoyaltyApiErrorBudgetFastBurn",
+    "LoyaltyApiErrorBudgetSlowBurn",
+    "LoyaltyDeadLetters",
+    "LoyaltyEmailFailures",
+    "LoyaltyExpirationStale",
+    "LoyaltyOutboxStuck",
+    "LoyaltyWalletBreakerOpen",
+    "LoyaltyWalletServiceDown",
+    "LoyaltyWalletSyncFailures",
+    "LoyaltyWalletSyncStale",
+)
+
+
+@pytest.mark.parametrize("alert", NOTICED)
+def test_what_merchants_may_ask_about_has_its_words(alert):
+    everything = "".join(map(text_of, OURS))
+    section = everything.partition(f"### {alert}\n")[2].partition("\n### ")[0]
+
+    assert "what to tell whom" in section.lower()
+
+
+@pytest.mark.parametrize("name", sorted({alert["alert"] for alert in alerts()}))
+def test_each_alert_has_a_first_command(name):
+    by_heading = {section.heading: section for page in PAGES for section in sections(page)}
+
+    assert by_heading[name].commands

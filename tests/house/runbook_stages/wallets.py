@@ -115,6 +115,12 @@ def a_certificate_that_is_over(scene: Stage) -> None:
     Credential.objects.filter(kind="apple").update(valid_until=scene.at - timedelta(hours=1))
 
 
+@stage(CERTIFICATES, "LoyaltyGoogleKeyOld")
+def a_key_of_last_spring(scene: Stage) -> None:
+    both_wallets(scene)
+    Credential.objects.filter(kind="google").update(valid_from=scene.at - timedelta(days=100))
+
+
 @stage(CERTIFICATES, "Replace Apple's certificate")
 def what_apple_gives_out(scene: Stage) -> None:
     """Apple's answer comes when the request is made: a certificate for its key."""

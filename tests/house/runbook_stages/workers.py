@@ -9,8 +9,8 @@ import psycopg
 from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
-from loyalty.models import ExpirationRun
-from loyalty_site.metrics import throttled
+from loyalty.models import ExpirationRun, StaffMember
+from loyalty_site.metrics import rollups, throttled
 from loyalty_site.models import JobRun
 from loyalty_site.tasks import heartbeat
 from notifications.models import Message
@@ -76,12 +76,30 @@ def a_mail_server_that_is_away(scene: Stage) -> None:
     expire()
 
 
-@stage(WORKERS, "LoyaltyDeadLetters")
+@stage(WORKERS, "LoyaltyDeadLetters", "LoyaltyEmailFailures")
 def a_message_that_was_given_up(scene: Stage) -> None:
     well(scene)
     make_cards(make_merchant(), 1, at=scene.at - NEARLY_IDLE)
     expire()
-    Message.objects.update(status=Message.Status.DEAD)
+    Message.objects.update(status=Message.Status.DEAD, last_error="550 5.7.1 your sender is blocked")
+
+
+@stage(WORKERS, "LoyaltyPinLockouts")
+def staff_who_are_locked_out(scene: Stage) -> None:
+    merchant = make_merchant()
+    for number in range(3):
+        StaffMember.objects.create(
+            merchant=merchant, display_name=f"Till {number}", locked_until=scene.at + timedelta(minutes=5)
+        )
+    scene.values["MERCHANT"] = merchant.slug
+
+
+@stage(WORKERS, "LoyaltyHighChurn", "LoyaltyLowEnrollment")
+def a_merchant_without_new_cards(scene: Stage) -> None:
+    merchant = make_merchant()
+    type(merchant).objects.update(created_at=scene.at - timedelta(days=8))
+    ran("loyalty_site.roll_up", scene.at, result=rollups.roll_up(at=scene.at))
+    scene.values["MERCHANT"] = merchant.slug
 
 
 @stage(WORKERS, "LoyaltyApiErrorBudgetFastBurn", "LoyaltyMetricsDown")
