@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from loyalty_site.findings.ledger import LAST_RUN
 from loyalty_site.metrics import counters
 from loyalty_site.metrics.collecting import STATES
 from tests.house.prometheus import ROOT, alerts
@@ -70,6 +71,40 @@ class TestAlerts:
 
     def test_say_when_they_fire(self):
         assert all(len(when) > 10 for _, _, when, _, _ in table("Alerts"))
+
+
+class TestFindings:
+    def test_stand_beside_each_alert(self):
+        on_page = [words(name)[0] for name, _ in finding_rows() if "Loyalty" in name]
+
+        assert sorted(on_page) == sorted({rule["alert"] for rule in alerts()})
+
+    def test_are_those_of_the_code(self):
+        on_page = {code for row in finding_rows() for cell in row for code in words(cell) if CODE.fullmatch(code)}
+
+        assert on_page == {code for path in FINDINGS for code in codes_in(ast.parse(path.read_text()))}
+
+    def test_are_missing_for_a_reason(self):
+        assert all(words(found) or found.startswith("none: ") for name, found in finding_rows() if "Loyalty" in name)
+
+
+FINDINGS = sorted((ROOT / "loyalty_site" / "findings").glob("*.py"))
+CODE = re.compile(r"[a-z]+(?:_[a-z]+)+")
+
+
+def finding_rows() -> list[list[str]]:
+    return [row for row in table("Without Prometheus") if len(row) == 2]
+
+
+def codes_in(module: ast.Module) -> Iterator[str]:
+    """The first argument of each Finding: one name, one of two, or one for each status of an expiration run."""
+    for call in ast.walk(module):
+        if not isinstance(call, ast.Call) or ast.unparse(call.func) != "Finding":
+            continue
+        if isinstance(call.args[0], ast.JoinedStr):
+            yield from (f"expiration_{status}" for status in LAST_RUN)
+        else:
+            yield from (str(part.value) for part in ast.walk(call.args[0]) if isinstance(part, ast.Constant))
 
 
 class Said(NamedTuple):
