@@ -3,10 +3,11 @@
 from decimal import Decimal
 
 import pytest
+from django.core.cache import cache
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from loyalty.models import Program, Transaction
+from loyalty.models import Program, Store, Transaction
 from tests.factories import balance_of, make_card, make_reward
 from tests.loyalty.api.tills import Till
 
@@ -145,3 +146,17 @@ def test_the_log_says_which_store_was_refused_and_why(till):
     assert (event["reason"], event["status"]) == ("insufficient_points", refused.status_code)
     assert (event["merchant_id"], event["store_id"]) == (till.merchant.pk, till.store.pk)
     assert event["request_id"] == refused.json()["request_id"]
+
+
+def test_the_log_says_which_store_is_throttled(till):
+    Store.objects.filter(pk=till.store.pk).update(throttle_factor=1)
+    cache.clear()
+
+    with capture_logs(processors=[merge_contextvars]) as logs:
+        answers = [till.post("transactions/17/void", {"reason": "x"}).status_code for _ in range(21)]
+
+    throttled = [line for line in logs if line.get("reason") == "throttled"]
+    assert answers[-1] == 429
+    assert {(line["event"], line["store_id"]) for line in throttled} == {
+        ("loyalty.request_refused", till.store.pk),
+    }
