@@ -108,7 +108,10 @@ def test_an_import_that_lost_its_database_continues_later(file, merchant):
     with importing(file, merchant) as process:
         wait_until(lambda: imported() > 0)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
         process.communicate(timeout=60)
     assert process.returncode == 1
 
