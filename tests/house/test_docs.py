@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from django.core.management import BaseCommand, get_commands, load_command_class
 
 from loyalty.management import base
+from loyalty.management.commands.replay_purchases import LABELS
 from loyalty.models import Cycle, ExpirationPolicy, ExpirationRun, Transaction, TransactionType
+from loyalty.services.replaying import ReplayTotals
 from loyalty_site.schedules import JOBS
 from notifications.models import Message
 
@@ -300,3 +303,23 @@ def test_no_file_names_a_registry_or_a_place_of_one_machine():
         found += [f"{path}: {line[:100]}" for line in lines if REGISTRIES.search(line) or MACHINES.search(line)]
 
     assert not found
+
+
+def test_the_pages_tell_one_demo():
+    counted = r"^Checked \d+ cards and (\d+) transactions"
+    [readme] = [int(number) for number in re.findall(counted, pages()[ROOT / "README.md"], re.MULTILINE)]
+
+    # The walk gives points back by hand after the demo, which is one row more.
+    told = [int(number) for number in re.findall(counted, page("quickstart.md"), re.MULTILINE)]
+    assert told == [readme, readme + 1]
+    assert f"Transaction {readme + 1}." in page("quickstart.md")
+
+
+def test_the_totals_of_a_replay_are_called_what_the_page_calls_them():
+    shown = re.search(r"manage\.py replay_purchases purchases.*\n((?:[a-z ]+ +\d+\n)+)", page("quickstart.md"))
+    assert shown
+
+    names = [field.name for field in fields(ReplayTotals)]
+    assert [line.rstrip(" 0123456789") for line in shown[1].splitlines()] == [
+        LABELS.get(name, name.replace("_", " ")) for name in names
+    ]
