@@ -59,6 +59,20 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     return result
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    # Workers are measured by pytest-cov. As processes that are started here they would be by coverage itself as well.
+    os.environ.pop(IN_PROCESSES, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let a worker measure once: pytest-cov begins a second measurement there on top of its first, which would go on
+    whenever the second rests."""
+    if hasattr(session.config, "workerinput") and (controller := _controller(session.config)):
+        controller.cov.stop()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     controller = _controller(item.config)
