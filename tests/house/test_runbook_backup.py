@@ -33,7 +33,7 @@ def values(tmp_path):
         "sudo -u postgres psql": f"psql {database_url()}",
         "points": connection.settings_dict["USER"],
         "RESTORED": place.url,
-        "loyalty_restored": place.name,
+        "NEWNAME": place.name,
     }
 
 

@@ -17,7 +17,7 @@ READS = re.compile(
     r"wallet_credentials (?:list|show)|export_customer|expire_points .*--dry-run|migrate --check|"
     r"erase_customer (?!.*--confirm-id)|shell (?!.*(?:delete|update)\(|.*pg_terminate)|"
     r"pgtrigger ls|throttled_stores)"
-    r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s |sudo -u postgres psql points -Atc .SELECT "
+    r"|celery -A loyalty_site inspect|umask|unzip|openssl|curl -s |sudo -u postgres psql (?:DATABASE )?-Atc .SELECT "
 )
 
 

@@ -76,5 +76,5 @@ def switch_triggers(how: str) -> None:
 
 def the_superuser(scene: Stage) -> None:
     """The role of the tests is one, and its client programs may be in a wheel only."""
-    scene.values["sudo -u postgres psql points"] = f"psql {database_url()}"
+    scene.values["sudo -u postgres psql DATABASE"] = f"psql {database_url()}"
     scene.monkeypatch.setenv("PATH", f"{clients._fitting('psql').parent}{os.pathsep}{os.environ['PATH']}")
