@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from loyalty_site.findings.addresses import address_findings
 from loyalty_site.findings.backups import backup_findings
 from loyalty_site.findings.finding import Finding
 from loyalty_site.findings.jobs import heartbeat_findings, job_findings, schedule_findings
@@ -13,7 +14,15 @@ from loyalty_site.findings.servers import broker_findings, clock_findings, datab
 from loyalty_site.findings.staff import staff_findings
 from loyalty_site.findings.wallets import breaker_findings, credential_findings, google_key_findings, sync_findings
 
-__all__ = ["LOOKS", "Finding", "backup_findings", "broker_findings", "database_findings", "findings"]
+__all__ = [
+    "LOOKS",
+    "Finding",
+    "address_findings",
+    "backup_findings",
+    "broker_findings",
+    "database_findings",
+    "findings",
+]
 
 LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
     expiration_findings,
@@ -34,6 +43,7 @@ LOOKS: tuple[Callable[[datetime], Iterator[Finding]], ...] = (
 
 def findings(at: datetime, backups: Path | None = None) -> Iterator[Finding]:
     """All that is wrong; an unreachable database or missing migrations hide the rest. Backups if it knows where."""
+    yield from address_findings()
     blocked = list(database_findings())
     yield from blocked
     if not blocked:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
-from loyalty_site.findings import Finding
+from loyalty_site.findings import Finding, address_findings
 from loyalty_site.unreachable import without_secret
 from notifications import services
 
@@ -54,8 +54,7 @@ def _address() -> Iterator[Finding]:
         yield Finding("public_url_nowhere", f"PUBLIC_URL is {settings.PUBLIC_URL}, where no customer comes to.")
     if "*" in settings.ALLOWED_HOSTS:
         yield Finding("any_host_allowed", "ALLOWED_HOSTS lets every host name pass. Name those of this installation.")
-    elif public.hostname not in settings.ALLOWED_HOSTS:
-        yield Finding("public_host_refused", f"ALLOWED_HOSTS does not name {public.hostname}, the host of PUBLIC_URL.")
+    yield from address_findings()
 
 
 def _secrets() -> Iterator[Finding]:

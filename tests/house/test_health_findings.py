@@ -203,6 +203,17 @@ class TestAHealthyInstallation:
 
         assert found() == {}
 
+    def test_reports_a_public_address_that_lets_nobody_in(self, settings):
+        settings.PUBLIC_URL, settings.ALLOWED_HOSTS = "https://points.bakery.test", ["points.bakery.example"]
+
+        assert found()["public_host_refused"].startswith("ALLOWED_HOSTS does not name points.bakery.test, ")
+
+    @pytest.mark.parametrize("allowed", ["points.bakery.test", ".bakery.test", "*"])
+    def test_takes_a_host_that_is_let_in_by_any_name(self, settings, allowed):
+        settings.PUBLIC_URL, settings.ALLOWED_HOSTS = "https://points.bakery.test", [allowed]
+
+        assert found() == {}
+
     def test_reports_times_in_the_future(self):
         later = NOW + timedelta(minutes=6)
         expired(later)
