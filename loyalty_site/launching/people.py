@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from django.contrib.auth import get_user_model
 
-from loyalty.models import Merchant, Program
+from loyalty.models import Program
 from loyalty_site import demo_data
 from loyalty_site.findings import Finding
 
@@ -37,15 +37,20 @@ def _merchants() -> Iterator[Finding]:
         missing = [
             name
             for name, is_there in (
-                ("terms", program.terms_url or program.terms_text),
-                ("a privacy URL", program.privacy_url),
-                ("a support address", program.merchant.support_email),
+                ("no terms", program.terms_url or program.terms_text),
+                ("no privacy URL", program.privacy_url),
+                ("no support address", program.merchant.support_email),
             )
             if not is_there
         ]
         if missing:
-            yield Finding("merchant_incomplete", f"{_name(program.merchant)} has not {' nor '.join(missing)} yet.")
+            yield Finding(
+                "merchant_incomplete",
+                f"Merchant {program.merchant.slug} has {_listed(missing)} yet. In the admin, terms and privacy URL are "
+                "set in the program, the support address in the merchant.",
+            )
 
 
-def _name(merchant: Merchant) -> str:
-    return f"Merchant {merchant.slug}"
+def _listed(names: list[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

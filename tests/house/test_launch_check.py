@@ -235,12 +235,27 @@ class TestPeople:
 
         assert codes(people.people_findings()) == ["admin_missing"]
 
-    def test_a_merchant_needs_terms_and_a_privacy_page_and_support(self, admin, merchant):
-        Program.objects.update(terms_url="", privacy_url="")
-        Merchant.objects.update(support_email="")
+    @pytest.mark.parametrize(
+        ("of_program", "of_merchant", "missing"),
+        [
+            (("terms_url", "privacy_url"), ("support_email",), "no terms, no privacy URL and no support address"),
+            (("privacy_url",), ("support_email",), "no privacy URL and no support address"),
+            (("terms_url",), (), "no terms"),
+        ],
+    )
+    def test_a_merchant_needs_terms_and_a_privacy_page_and_support(
+        self, admin, merchant, of_program, of_merchant, missing
+    ):
+        for model, fields in ((Program, of_program), (Merchant, of_merchant)):
+            for field in fields:
+                model.objects.update(**{field: ""})
 
         [finding] = people.people_findings()
-        assert finding.text == "Merchant bakery has not terms nor a privacy URL nor a support address yet."
+        assert (finding.code, finding.text) == (
+            "merchant_incomplete",
+            f"Merchant bakery has {missing} yet. In the admin, terms and privacy URL are set in the program, the "
+            "support address in the merchant.",
+        )
 
     def test_terms_as_text_do(self, admin, merchant):
         Program.objects.update(terms_url="", terms_text="Points are worth nothing elsewhere.")
