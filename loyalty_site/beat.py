@@ -47,6 +47,7 @@ class Leadership:
     def __init__(self) -> None:
         self._session: psycopg.Connection[Any] | None = None
         self._held = False
+        self._waits = False
 
     def acquire(self) -> bool:
         """Keep the lock or try to take it, over a new connection when there is none."""
@@ -64,6 +65,7 @@ class Leadership:
         if held and not self._held:
             log.info("loyalty_site.leadership_gained")
         self._held = held
+        self._tell_of_waiting()
         return held
 
     def release(self) -> None:
@@ -74,6 +76,13 @@ class Leadership:
         if self._held:
             log.info("loyalty_site.leadership_lost")
         self._held = False
+
+    def _tell_of_waiting(self) -> None:
+        """Say once that another beat leads, until this one has led."""
+        waits = not self._held and (self._waits or self._session is not None)
+        if waits and not self._waits:
+            log.info("loyalty_site.leadership_awaited")
+        self._waits = waits
 
     def _locked(self, session: psycopg.Connection[Any]) -> bool:
         try:

@@ -15,7 +15,7 @@ from celery import Celery
 from django.db import connection
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask
 
-from loyalty_site.beat import LOCK_KEY, LeaderScheduler
+from loyalty_site.beat import LOCK_KEY, LeaderScheduler, Leadership
 from loyalty_site.celery import app
 from loyalty_site.schedules import JOBS
 from tests.fakes.celery_process import broker, queued, wait_until
@@ -470,3 +470,29 @@ def test_an_interval_staff_chose_counts(scheduler):
 
     assert ticked(scheduler, TODAY + timedelta(minutes=59)) == []
     assert ticked(scheduler, TODAY + timedelta(minutes=60)) == [HEARTBEAT]
+
+
+def test_a_beat_says_once_that_it_waits_and_again_after_it_has_led(scheduler, caplog):
+    other = Leadership()
+    before = len(logged(caplog, "loyalty_site.leadership_awaited"))
+
+    def said():
+        return len(logged(caplog, "loyalty_site.leadership_awaited")) - before
+
+    try:
+        assert [other.acquire(), other.acquire(), said()] == [False, False, 1]
+        terminate(other)
+        assert [other.acquire(), other.acquire(), said()] == [False, False, 1]
+        scheduler.leadership.release()
+        wait_until(other.acquire)
+        other.release()
+        wait_until(scheduler.leadership.acquire)
+        assert [other.acquire(), said()] == [False, 2]
+    finally:
+        other.release()
+
+
+def terminate(leadership):
+    """Cut the connection of a beat that waits."""
+    with direct() as session:
+        session.execute("SELECT pg_terminate_backend(%s, 10000)", [leadership._session.info.backend_pid])

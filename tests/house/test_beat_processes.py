@@ -139,6 +139,7 @@ def test_two_beats_send_each_job_once_and_one_takes_over_when_the_other_is_kille
     with celery_process.beat(tmp_path) as one, celery_process.beat(tmp_path) as two:
         wait_until(lambda: len(queued()) >= 3)
         leader, follower = (one, two) if one.said("loyalty_site.job_sent") else (two, one)
+        follower.wait_until_it_says("loyalty_site.leadership_awaited")
         assert not follower.said("loyalty_site.job_sent")
         leader.kill()
         sent_by_leader = len(queued())
