@@ -35,15 +35,29 @@ def require_a_folder_for_counts() -> None:
     Raises:
         SettingsUnusable: it cannot be made, or not be written to.
     """
+    require_room_for_counts()
+    if not settings.PROMETHEUS_MULTIPROC_DIR:
+        return
+    try:
+        Path(settings.PROMETHEUS_MULTIPROC_DIR).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_folder(f"cannot be made: {error.strerror}") from None
+
+
+def require_room_for_counts() -> None:
+    """Look whether that folder can be used, without making it: it would belong to whoever only looks.
+
+    Raises:
+        SettingsUnusable: it cannot be made, or not be written to.
+    """
     if not settings.PROMETHEUS_MULTIPROC_DIR:
         return
     folder = Path(settings.PROMETHEUS_MULTIPROC_DIR)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_folder(f"cannot be made: {error.strerror}") from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise _no_folder("cannot be written to")
+    nearest = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    if not nearest.is_dir():
+        raise _no_folder("cannot be made: Not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise _no_folder("cannot be written to" if nearest == folder else "cannot be made: Permission denied")
 
 
 def require_files_of_credentials() -> None:

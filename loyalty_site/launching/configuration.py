@@ -11,7 +11,9 @@ from django.conf import settings
 from django.core import checks
 
 from loyalty_site.findings import Finding, address_findings
+from loyalty_site.starting import require_room_for_counts
 from loyalty_site.unreachable import without_secret
+from loyalty_site.unusable import SettingsUnusable
 from notifications import services
 
 SHORTEST_SECRET = 50
@@ -30,6 +32,7 @@ def configuration_findings() -> Iterator[Finding]:
     yield from _secrets()
     yield from _mail()
     yield from _static_files()
+    yield from _metrics_folder()
     yield from _checks()
 
 
@@ -111,6 +114,13 @@ def _refusal_of_mail() -> str:
 def _static_files() -> Iterator[Finding]:
     if not any(Path(settings.STATIC_ROOT).glob("*")):
         yield Finding("static_files_missing", "The admin has no style. Run manage.py collectstatic --noinput.")
+
+
+def _metrics_folder() -> Iterator[Finding]:
+    try:
+        require_room_for_counts()
+    except SettingsUnusable as error:
+        yield Finding("metrics_folder_unusable", f"Neither web nor workers start. {error}")
 
 
 def _checks() -> Iterator[Finding]:

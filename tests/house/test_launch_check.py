@@ -81,6 +81,24 @@ def test_a_setting_that_is_not_for_production_is_named(configured, name, value, 
     assert code in codes(configuration.configuration_findings())
 
 
+def test_a_folder_for_counts_in_which_nothing_starts_is_named(configured, tmp_path):
+    configured.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / "admin.css" / "metrics")
+
+    [finding] = configuration.configuration_findings()
+    assert (finding.code, finding.text) == (
+        "metrics_folder_unusable",
+        f"Neither web nor workers start. PROMETHEUS_MULTIPROC_DIR names {tmp_path}/admin.css/metrics, which cannot be "
+        "made: Not a directory. Make it for the user of this process, or take the variable away.",
+    )
+
+
+def test_a_folder_for_counts_that_web_and_worker_will_make_is_not_made_by_who_looks(configured, tmp_path):
+    configured.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / "run" / "metrics")
+
+    assert list(configuration.configuration_findings()) == []
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("url", "is_nowhere"),
     [

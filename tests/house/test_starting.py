@@ -133,9 +133,20 @@ def test_a_folder_for_counts_is_made_with_its_parents(tmp_path, settings):
     assert (tmp_path / "not" / "there" / "yet").is_dir()
 
 
-def test_a_folder_for_counts_that_cannot_be_written_to_is_named(tmp_path, settings, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path)
+@pytest.mark.parametrize(
+    ("below", "why"), [("", "which cannot be written to"), ("not/there", "which cannot be made: Permission denied")]
+)
+def test_a_folder_for_counts_where_we_may_not_write_is_named(tmp_path, settings, monkeypatch, below, why):
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and access(path, mode))
+    settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / below)
 
-    with pytest.raises(SettingsUnusable, match="which cannot be written to"):
+    with pytest.raises(SettingsUnusable, match=why):
+        starting.require_a_folder_for_counts()
+
+
+def test_a_folder_for_counts_that_the_system_refuses_is_named(tmp_path, settings):
+    settings.PROMETHEUS_MULTIPROC_DIR = str(tmp_path / ("long" * 100))
+
+    with pytest.raises(SettingsUnusable, match="which cannot be made: File name too long"):
         starting.require_a_folder_for_counts()
