@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from loyalty_site.metrics.counters import count_job
 from loyalty_site.models import JobRun
+from loyalty_site.unreachable import first_line
 
 log = structlog.get_logger()
 
@@ -74,7 +75,9 @@ def _record(task: str, task_id: str, **changes: Any) -> None:
             connection.close()
             _write(task, task_id, changes)
     except (DatabaseError, InterfaceError) as error:
-        log.warning("loyalty_site.job_unrecorded", job=task, task_id=task_id, reason=type(error).__name__)
+        log.warning(
+            "loyalty_site.job_unrecorded", job=task, task_id=task_id, reason=_in_a_line(error, first_line(error))
+        )
 
 
 def _write(task: str, task_id: str, changes: dict[str, Any]) -> None:
@@ -93,6 +96,9 @@ def _plain(result: Any) -> Any:
 
 
 def _first_line(error: object) -> str:
-    """Class and first line, without mail addresses and phone numbers: error texts quote what they choke on."""
-    first_line = next(iter(str(error).replace("\0", "").splitlines()), "")
-    return PERSONAL.sub("...", f"{type(error).__name__}: {first_line}")[:300]
+    return _in_a_line(error, next(iter(str(error).replace("\0", "").splitlines()), ""))
+
+
+def _in_a_line(error: object, said: str) -> str:
+    """Class and words, without mail addresses and phone numbers: error texts quote what they choke on."""
+    return PERSONAL.sub("...", f"{type(error).__name__}: {said}")[:300]

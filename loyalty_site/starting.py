@@ -4,14 +4,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import structlog
 from celery.signals import beat_init, worker_init
 from django.conf import settings
 from django.core.checks import CheckMessage, run_checks
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, OperationalError, connections
 
+from loyalty_site.unreachable import first_line, is_refused, is_unreachable
 from loyalty_site.unusable import SettingsUnusable, sentence_or_end
 from wallet.errors import SecretUnreadable
 from wallet.services.credentials import require_usable_files
+
+log = structlog.get_logger()
 
 
 @sentence_or_end()
@@ -63,7 +67,7 @@ def require_room_for_counts() -> None:
 def require_files_of_credentials() -> None:
     """The files of all credentials in use can be read.
 
-    A database that is away, or not migrated yet, is no reason to stop: it may come back.
+    A database that is away, or not migrated yet, is no reason to stop: it may come back. Its absence is logged.
 
     Raises:
         SettingsUnusable: with a sentence that names the file.
@@ -72,11 +76,20 @@ def require_files_of_credentials() -> None:
         require_usable_files()
     except SecretUnreadable as error:
         raise SettingsUnusable(error.sentence) from None
+    except OperationalError as error:
+        _log_absence(error)
     except DatabaseError:
         return
     finally:
         # The processes that are forked from this one open connections of their own.
         connections.close_all()
+
+
+def _log_absence(error: OperationalError) -> None:
+    """A worker that cannot sign in is "ready" too, and takes tasks away from those that can."""
+    refused = is_refused(error)
+    if refused or is_unreachable(error):
+        (log.error if refused else log.warning)("loyalty_site.database_unreachable", reason=first_line(error))
 
 
 def _sentence(message: CheckMessage) -> str:

@@ -1,14 +1,28 @@
 """One sentence instead of a traceback when PostgreSQL or the broker cannot be reached."""
 
+import re
+
 from django.conf import settings
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 from redis.connection import ConnectionPool
+
+# What PostgreSQL, libpq and PgBouncer say of a login or a database's name: a failed connection has no SQLSTATE.
+REFUSED = re.compile(
+    r"authentication failed|no password supplied|not permitted to log in|pg_hba\.conf"
+    r'|(?:role|database) ".*" does not exist|no such (?:user|database)'
+)
 
 
 def is_unreachable(error: OperationalError) -> bool:
     """Tell a failed or ended connection, class 08 or 57 or without a SQLSTATE, from an error of a statement."""
     state = getattr(error.__cause__, "sqlstate", None)
     return state is None or state.startswith(("08", "57P"))
+
+
+def is_refused(error: DatabaseError) -> bool:
+    """Tell a login or a database that PostgreSQL does not know, class 28 or 3D, from one that may come back."""
+    state = getattr(error.__cause__, "sqlstate", None)
+    return state.startswith(("28", "3D")) if state else bool(REFUSED.search(str(error)))
 
 
 def explain_database(error: OperationalError) -> str:

@@ -59,10 +59,10 @@ class CeleryProcess:
 
 
 @contextmanager
-def worker(folder: Path, *, queues: str = QUEUES, concurrency: int = 1) -> Iterator[CeleryProcess]:
+def worker(folder: Path, *, queues: str = QUEUES, concurrency: int = 1, **changes: str) -> Iterator[CeleryProcess]:
     """A worker with a pool of processes, ready for work."""
     arguments = ["worker", "--queues", queues, "--concurrency", str(concurrency)]
-    with _running(folder, *arguments, "--without-gossip", "--without-mingle") as process:
+    with _running(folder, *arguments, "--without-gossip", "--without-mingle", **changes) as process:
         process.wait_until_it_says("ready.")
         yield process
 
@@ -76,12 +76,12 @@ def beat(folder: Path) -> Iterator[CeleryProcess]:
 
 
 @contextmanager
-def _running(folder: Path, *arguments: str) -> Iterator[CeleryProcess]:
+def _running(folder: Path, *arguments: str, **changes: str) -> Iterator[CeleryProcess]:
     log = folder / f"{arguments[0]}-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "celery", "--app", "loyalty_site", "--quiet", *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command, cwd=ROOT, env=environment(**changes), stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     running = CeleryProcess(process, log)
     try:

@@ -237,9 +237,25 @@ def test_a_task_does_not_fail_because_its_run_cannot_be_written(job, caplog):
 
     assert result.get() == {"done": True}
     unrecorded = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
-    assert [event["job"] for event in unrecorded if event["event"] == "loyalty_site.job_unrecorded"] == [
-        "loyalty.some_job"
+    said = [event for event in unrecorded if event["event"] == "loyalty_site.job_unrecorded"]
+    assert [(event["job"], event["reason"]) for event in said] == [
+        ("loyalty.some_job", 'ProgrammingError: relation "loyalty_site_jobrun" does not exist')
     ] * 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_that_a_database_refuses_to_write_is_logged_with_why_and_without_secrets(job, caplog, monkeypatch):
+    connection.close()
+    with monkeypatch.context() as refused:
+        refused.setitem(connection.settings_dict, "NAME", "secret-word")
+        refused.setitem(connection.settings_dict, "PASSWORD", "secret-word")
+        job(lambda: None).apply()
+        connection.close()
+
+    said = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
+    [reason] = {event["reason"] for event in said if event["event"] == "loyalty_site.job_unrecorded"}
+    assert reason.startswith("OperationalError: connection failed: ")
+    assert reason.endswith('FATAL:  database "..." does not exist')
 
 
 @pytest.mark.django_db(transaction=True)

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
+from django.db import ProgrammingError, connection
 
 from loyalty_site import starting
 from loyalty_site.unusable import SettingsUnusable
 from tests.factories import NOON
+from tests.fakes import celery_process
 from tests.fakes.celery_process import ROOT, environment
 from tests.fakes.pki import ISSUER_ID
 from wallet.models import Credential
@@ -77,6 +80,52 @@ def test_a_database_that_is_away_or_empty_does_not():
     empty = run("-c", START_WEB, DATABASE_URL=environment()["DATABASE_URL"].rpartition("/")[0] + "/postgres")
 
     assert [(ended.returncode, ended.stdout) for ended in (away, empty)] == [(0, "started\n")] * 2
+    assert [ended.stderr.count("loyalty_site.database_unreachable") for ended in (away, empty)] == [1, 0]
+
+
+@pytest.mark.usefixtures("transactional_db")
+@pytest.mark.parametrize(
+    ("change", "level", "reason"),
+    [
+        ({"USER": "no_such_role"}, "error", 'FATAL:  role "no_such_role" does not exist'),
+        ({"NAME": "no_such_database"}, "error", 'FATAL:  database "no_such_database" does not exist'),
+        ({"PORT": 1}, "warning", "Connection refused"),
+    ],
+    ids=["login", "name", "away"],
+)
+def test_a_start_without_the_database_is_logged_once_with_the_reason(monkeypatch, change, level, reason):
+    connection.close()
+    with monkeypatch.context() as without, structlog.testing.capture_logs() as logs:
+        for name, value in change.items():
+            without.setitem(connection.settings_dict, name, value)
+        starting.require_what_is_configured()
+
+    [said] = [log for log in logs if log["event"] == "loyalty_site.database_unreachable"]
+    assert (said["log_level"], said["reason"].endswith(reason)) == (level, True), said
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_database_that_is_there_or_not_migrated_is_not_called_unreachable(monkeypatch):
+    def refuse() -> None:
+        raise ProgrammingError('relation "wallet_credential" does not exist')
+
+    with structlog.testing.capture_logs() as logs:
+        starting.require_files_of_credentials()
+        monkeypatch.setattr(starting, "require_usable_files", refuse)
+        starting.require_files_of_credentials()
+
+    assert logs == []
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_worker_that_may_not_sign_in_says_so_before_it_is_ready(tmp_path):
+    database = connection.settings_dict
+    url = f"postgresql://no_such_role@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    with celery_process.worker(tmp_path, DATABASE_URL=url) as worker:
+        before_it_was_ready = worker.log.read_text().partition("ready.")[0]
+
+    assert before_it_was_ready.count("loyalty_site.database_unreachable") == 1
+    assert 'role \\"no_such_role\\" does not exist' in before_it_was_ready
 
 
 @pytest.mark.parametrize("program", [WEB, WORKER, BEAT], ids=["web", "worker", "beat"])

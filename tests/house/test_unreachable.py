@@ -4,10 +4,17 @@ import os
 import subprocess
 import sys
 
+import psycopg
 import pytest
 from django.db import OperationalError
 
-from loyalty_site.unreachable import explain_broker, explain_database, first_line, is_unreachable
+from loyalty_site.unreachable import (
+    explain_broker,
+    explain_database,
+    first_line,
+    is_refused,
+    is_unreachable,
+)
 from tests.fakes.celery_process import ROOT, database_url, environment
 
 NOWHERE = "postgresql://till:secret-word@127.0.0.1:1/loyalty"
@@ -96,6 +103,43 @@ def test_a_development_installation_hears_of_the_engines_that_come_with_it(setti
 
     assert explain_database(OperationalError()).endswith(", or use `make shell`, which starts one for you.")
     assert "make shell" in explain_broker(ConnectionError())
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ('FATAL:  password authentication failed for user "till"', True),
+        ('FATAL:  Peer authentication failed for user "till"', True),
+        ("fe_sendauth: no password supplied", True),
+        ('FATAL:  role "till" does not exist', True),
+        ('FATAL:  role "till" is not permitted to log in', True),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "till", database "loyalty", no encryption', True),
+        ('FATAL:  database "loyalty" does not exist', True),
+        ("FATAL:  no such database: loyalty", True),
+        ("FATAL:  no such user: till", True),
+        ("Connection refused", False),
+        ("FATAL:  the database system is starting up", False),
+        ("FATAL:  sorry, too many clients already", False),
+        ("", False),
+    ],
+)
+def test_a_login_that_is_refused_is_told_from_a_database_that_is_away(said, refused):
+    assert is_refused(OperationalError(f"connection failed: {said}")) is refused
+
+
+@pytest.mark.parametrize(
+    ("cause", "refused"),
+    [
+        (psycopg.errors.InvalidPassword, True),
+        (psycopg.errors.InvalidCatalogName, True),
+        (psycopg.errors.UndefinedObject, False),
+    ],
+)
+def test_a_sqlstate_counts_more_than_words(cause, refused):
+    error = OperationalError('role "till" does not exist' if not refused else "")
+    error.__cause__ = cause()
+
+    assert is_refused(error) is refused
 
 
 def test_an_error_without_words_is_explained_too(settings):
