@@ -328,13 +328,26 @@ class Rules(NamedTuple):
     cap: int | None
 
     def worth(self, amount_minor: int) -> int:
-        if amount_minor == 0:
+        """What a sale earns."""
+        return self.worth_of_rest(amount_minor, amount_minor)
+
+    def worth_of_rest(self, rest_minor: int, sold_minor: int) -> int:
+        """What is kept of a sale: a campaign that gave it nothing more is none of its terms."""
+        if rest_minor == 0:
             return 0
-        plain = Fraction(amount_minor, 10 ** DIGITS[self.currency]) * Fraction(self.rate)
-        points = floor(plain)
-        if amount_minor >= self.minimum_minor:
-            points = max(points, floor(plain * Fraction(self.multiplier)) + self.bonus)
+        gave_more = sold_minor >= self.minimum_minor and self._in_campaign(sold_minor) > self._plain(sold_minor)
+        is_in_campaign = gave_more and rest_minor >= self.minimum_minor
+        points = self._in_campaign(rest_minor) if is_in_campaign else self._plain(rest_minor)
         return points if self.cap is None else min(points, self.cap)
+
+    def _plain(self, amount_minor: int) -> int:
+        return floor(self._exactly(amount_minor))
+
+    def _in_campaign(self, amount_minor: int) -> int:
+        return floor(self._exactly(amount_minor) * Fraction(self.multiplier)) + self.bonus
+
+    def _exactly(self, amount_minor: int) -> Fraction:
+        return Fraction(amount_minor, 10 ** DIGITS[self.currency]) * Fraction(self.rate)
 
 
 def some_rules(dice: random.Random) -> Rules:
@@ -385,7 +398,7 @@ def test_the_points_kept_are_always_those_of_the_rest(spends):
             row = refund(store, sale, part)
             rest -= part
             kept += row.points_delta - row.details.get("shortfall", 0)
-            assert kept == rules.worth(rest), (rules, amount_minor, rest)
+            assert kept == rules.worth_of_rest(rest, amount_minor), (rules, amount_minor, rest)
             assert row.points_delta <= 0 <= row.points_balance_after
             assert row.reverses_in_full == (rest == 0)
         with pytest.raises(RefundExceedsPurchase):
