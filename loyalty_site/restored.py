@@ -1,15 +1,15 @@
 """What keeps web, workers and beat from a database that was restored and not proven."""
 
-import sys
 from typing import Any
 
 from celery.signals import beat_init, worker_init
 from django.db import DatabaseError, connections
 
 from loyalty_site.backup import unproven
-from loyalty_site.unusable import CANNOT_START
+from loyalty_site.unusable import SettingsUnusable, sentence_or_end
 
 
+@sentence_or_end()
 def require_proven() -> None:
     """Go on only if no restore has left its mark. A database that is away is no reason to stop: it may come back."""
     try:
@@ -20,8 +20,7 @@ def require_proven() -> None:
         # The processes that are forked from this one open connections of their own.
         connections.close_all()
     if marked:
-        sys.stderr.write(f"{unproven.SENTENCE}\n")
-        raise SystemExit(CANNOT_START)
+        raise SettingsUnusable(unproven.SENTENCE)
 
 
 @worker_init.connect
