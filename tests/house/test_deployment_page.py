@@ -15,6 +15,7 @@ from loyalty_site import embedded
 from tests.fakes.celery_process import ROOT
 from tests.house.installation import A_MERCHANT, BIN, Installation, codes, copied_by_the_image, free_port, installation
 from tests.house.test_deployment import OURS
+from tests.house.tools import tool
 
 PAGE = (ROOT / "docs" / "deployment.md").read_text()
 PLAIN = PAGE.partition("## One host with plain processes")[2].partition("\n## ")[0]
@@ -93,11 +94,10 @@ class TestThePage:
     def test_shows_units_that_systemd_understands(self, tmp_path):
         for name, unit in UNITS.items():
             (tmp_path / name).write_text(re.sub(r"(?<=^ExecStart=)/\S+", "/bin/true", unit, flags=re.MULTILINE))
-        if not shutil.which("systemd-analyze"):
-            pytest.skip("systemd-analyze is not installed")
+        analyze = tool("systemd-analyze")
         paths = [tmp_path / name.replace("@.", "@one.") for name in UNITS]
         done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False
+            [analyze, "verify", "--man=no", *paths], capture_output=True, text=True, timeout=60, check=False
         )
 
         assert (done.returncode, [line for line in done.stderr.splitlines() if str(tmp_path) in line]) == (0, [])

@@ -7,6 +7,7 @@ import pytest
 
 PACKAGES = {
     "promtool": "prometheus",
+    "systemd-analyze": "systemd",
     "prometheus": "prometheus",
     "amtool": "prometheus-alertmanager",
     "nginx": "nginx-light",
